@@ -1,0 +1,1 @@
+//! What boots: initrd, command line, unified kernel image.

@@ -1,0 +1,1 @@
+//! The arrow from a recipe to an image: the stages in their order.

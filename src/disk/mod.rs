@@ -1,0 +1,1 @@
+//! Disks: GUID partition table, discoverable partitions, sparse raw output.

@@ -1,0 +1,1 @@
+//! cpio (newc) for initrds: writer and reader.

@@ -1,0 +1,1 @@
+//! EROFS: writer and reader.

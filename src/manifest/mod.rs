@@ -1,0 +1,1 @@
+//! `manifest.json`: what an image claims to be.

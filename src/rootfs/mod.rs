@@ -1,0 +1,1 @@
+//! From locked packages to a configured root file system.

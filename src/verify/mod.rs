@@ -1,0 +1,1 @@
+//! Verifies an image from its bytes.

@@ -1,0 +1,1 @@
+//! dm-verity: superblock, hash tree, root hash.

@@ -1,0 +1,1 @@
+//! QEMU machines: firmware, console, outcome.

@@ -1,0 +1,13 @@
+//! Integration tests, one binary: what adamant promises, without a network.
+
+mod apt;
+mod boot;
+mod cli;
+mod disk;
+mod erofs;
+mod recipe;
+mod rootfs;
+mod store;
+mod support;
+mod tidy;
+mod verify;

@@ -1,0 +1,1 @@
+//! Real Debian images in real virtual machines.
