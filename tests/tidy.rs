@@ -120,14 +120,14 @@ fn functions_keep_to_their_size() {
             if open.is_none() && starts.iter().any(|start| code.starts_with(start)) && !code.ends_with(';') {
                 open = Some((number, indent, code.to_owned()));
             }
-            if let Some((start, depth, signature)) = &open {
-                if (code == "}" && indent == *depth) || (number == *start && code.ends_with('}')) {
-                    let lines = number - start + 1;
-                    if lines > FUNCTION_LINES_MAX {
-                        faults.push(format!("{name}:{}: {lines} lines: {signature}", start + 1));
-                    }
-                    open = None;
+            if let Some((start, depth, signature)) = &open
+                && ((code == "}" && indent == *depth) || (number == *start && code.ends_with('}')))
+            {
+                let lines = number - start + 1;
+                if lines > FUNCTION_LINES_MAX {
+                    faults.push(format!("{name}:{}: {lines} lines: {signature}", start + 1));
                 }
+                open = None;
             }
         }
     }
@@ -288,10 +288,13 @@ fn every_dependency_has_a_reason_and_no_default_features() {
     for line in manifest.lines() {
         if line.starts_with('[') {
             section = line;
-        } else if section.ends_with("dependencies]") && line.contains(" = ") && !line.starts_with('#') {
-            if !line.contains("} # ") && !line.contains("\" # ") {
-                faults.push(format!("{line}: no reason"));
-            }
+        } else if section.ends_with("dependencies]")
+            && line.contains(" = ")
+            && !line.starts_with('#')
+            && !line.contains("} # ")
+            && !line.contains("\" # ")
+        {
+            faults.push(format!("{line}: no reason"));
         }
     }
     report("dependencies", faults);

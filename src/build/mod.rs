@@ -1,1 +1,3 @@
 //! The arrow from a recipe to an image: the stages in their order.
+
+pub mod output;
