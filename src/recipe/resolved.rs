@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::diagnostic::{Diagnostic, Diagnostics};
 pub use super::schema::{Account, Architecture, Pocket, State};
 use super::source::{At, Sources};
 
@@ -58,6 +59,13 @@ pub struct Recipe {
     /// The files that this was read from: the recipe itself first.
     #[serde(skip)]
     pub sources: Sources,
+}
+
+impl Recipe {
+    /// An error of a later stage, at the place of the recipe that it is about.
+    pub fn complain(&self, found: Vec<Diagnostic>) -> Diagnostics {
+        Diagnostics::new(found, self.sources.clone())
+    }
 }
 
 /// The Debian archive that packages come from.

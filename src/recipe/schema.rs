@@ -88,10 +88,10 @@ pub enum Architecture {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// nothing: writes to /etc, /var, /root, /home and /srv go to memory
+    /// writes to /etc, /var, /root, /home and /srv go to memory and are gone at the next boot
     #[default]
     Volatile,
-    /// /var, on a partition that the machine makes itself on its first boot
+    /// /var is a partition that the machine makes itself on its first boot; the rest is as with `volatile`
     Persistent,
 }
 

@@ -140,6 +140,12 @@ impl Sources {
         base
     }
 
+    /// The beginning of the file that was taken in last.
+    pub fn start_of_last(&self) -> Span {
+        let base = self.files.last().map_or(0, |last| last.base);
+        Span { start: base, end: base }
+    }
+
     /// The file that holds the span, and the span's range in bytes of that file; `None` for a span of no file.
     pub fn find(&self, span: Span) -> Option<(&SourceText, Range<usize>)> {
         let index = self.files.partition_point(|file| file.base <= span.start).checked_sub(1)?;
