@@ -27,6 +27,7 @@
 //! The store knows no environment and no default place; the caller gives its directory ([`default_directory`]).
 
 mod error;
+pub mod fetch;
 mod layout;
 mod lock_file;
 pub mod mirror;
