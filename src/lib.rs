@@ -9,6 +9,7 @@ pub mod cli;
 pub mod digest;
 pub mod disk;
 pub mod filesystem;
+pub mod identifier;
 pub mod lock;
 pub mod manifest;
 pub mod recipe;
