@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod apt;
+pub mod architecture;
 pub mod boot;
 pub mod build;
 pub mod cli;
