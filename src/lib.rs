@@ -3,12 +3,14 @@
 #![warn(missing_docs)]
 
 pub mod apt;
+pub mod architecture;
 pub mod boot;
 pub mod build;
 pub mod cli;
 pub mod digest;
 pub mod disk;
 pub mod filesystem;
+pub mod identifier;
 pub mod lock;
 pub mod manifest;
 pub mod recipe;

@@ -17,9 +17,11 @@
 
 mod content;
 mod scan;
+mod segments;
 
-pub use content::{Content, ContentReader, FileAt, ReadAt};
+pub use content::{Content, ContentReader, FileAt, ReadAt, first_nonzero};
 pub use scan::{ScanError, scan};
+pub use segments::Segments;
 
 use std::collections::BTreeMap;
 
