@@ -1,1 +1,3 @@
-//! From locked packages to a configured root file system.
+//! From packages to a configured tree.
+
+pub mod deb;
