@@ -1,3 +1,7 @@
-//! The thin binary: everything is in the library.
+//! The process edge: everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    adamant::cli::main(std::env::args_os())
+}

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::io;
 
 use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 /// `llistxattr(2)`: the names, each ended by NUL. A symlink is not followed.
 pub fn list_xattrs(path: &CStr) -> io::Result<Vec<u8>> {
@@ -45,5 +46,20 @@ fn grow(call: impl Fn(*mut u8, usize) -> isize) -> io::Result<Vec<u8>> {
         if error.raw_os_error() != Some(libc::ERANGE) {
             return Err(error);
         }
+    }
+}
+
+/// Lets SIGINT and SIGTERM end the process with 128 + their number, as shells count, instead of by the signal:
+/// callers see the documented exit code. What a killed process leaves behind is cleaned up by the next one anyway.
+pub fn exit_on_interrupt() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: `_exit` is async-signal-safe (signal-safety(7)) and takes any status.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler calls nothing but `_exit`, which may interrupt anything.
+        let result = unsafe { nix::sys::signal::sigaction(signal, &action) };
+        debug_assert!(result.is_ok(), "SIGINT and SIGTERM can be caught");
     }
 }

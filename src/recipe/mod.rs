@@ -10,6 +10,7 @@
 //! `schema` has one field per key and its documentation; `shape` derives the JSON Schema from it and holds a file
 //! against it; `values` has the rules of single values; `resolve` merges a chain of `extends`; `load` reads files.
 
+mod contents;
 mod diagnostic;
 mod load;
 mod parse;
@@ -18,8 +19,10 @@ mod resolved;
 pub mod schema;
 mod shape;
 mod source;
+mod starter;
 mod values;
 
+pub use contents::{SourceContent, SourceContents};
 pub use diagnostic::{Diagnostic, Diagnostics, listed, nearest};
 pub use load::{LoadError, load};
 pub use parse::parse;
@@ -27,3 +30,4 @@ pub use resolve::{Layer, Overrides, resolve};
 pub use resolved::*;
 pub use shape::json_schema;
 pub use source::{At, Location, SourceText, Sources, Span};
+pub use starter::starter;

@@ -20,12 +20,13 @@ pub fn json_schema() -> Value {
         .into_generator()
         .into_root_schema_for::<Document>()
         .to_value();
-    drop_null(&mut schema);
+    tidy(&mut schema);
     schema
 }
 
 /// TOML has no null: a key that is optional is left out. So `null` is taken out of what schemars makes of `Option`.
-fn drop_null(schema: &mut Value) {
+/// Descriptions lose the line ends that they have from the source.
+fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             if let Some(Value::Array(types)) = object.get_mut("type") {
@@ -45,12 +46,15 @@ fn drop_null(schema: &mut Value) {
                     });
                 }
             }
+            if let Some(Value::String(text)) = object.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
             if object.get("default") == Some(&Value::Null) {
                 object.remove("default");
             }
-            object.values_mut().for_each(drop_null);
+            object.values_mut().for_each(tidy);
         }
-        Value::Array(items) => items.iter_mut().for_each(drop_null),
+        Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
     }
 }
@@ -351,7 +355,7 @@ fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 /// Adds what the key is for, in the words of its documentation.
 fn with_documentation(found: Diagnostic, key: &str, property: &Value) -> Diagnostic {
     match property.get("description").and_then(Value::as_str) {
-        Some(text) => found.help(format!("`{key}`: {}", text.replace('\n', " "))),
+        Some(text) => found.help(format!("`{key}`: {text}")),
         None => found,
     }
 }
