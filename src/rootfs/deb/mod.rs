@@ -131,6 +131,20 @@ pub struct UnpackedPackage {
 }
 
 impl UnpackedPackage {
+    /// A package that no archive holds, for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn from_parts(
+        name: &str,
+        version: &str,
+        architecture: &str,
+        control: String,
+        control_files: Vec<ControlFile>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let [name, version, architecture] = [name, version, architecture].map(str::to_owned);
+        Self { name, version, architecture, control, control_files, entries, data: FileAt(PathBuf::from("/dev/null")) }
+    }
+
     /// The field `Package`.
     pub fn name(&self) -> &str {
         &self.name
