@@ -1,6 +1,6 @@
 //! The store: fetching through faults, sharing between processes, surviving `kill -9`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use adamant::digest::Digest;
 use adamant::store::fetch::{FetchError, Fetcher, Options, Request, Retry, TransportError};
 use adamant::store::mirror::{Mirrors, Origin};
-use adamant::store::{Damage, StageKey, Store, StoreError};
+use adamant::store::{Amount, Damage, Limits, StageKey, Store, StoreError};
 use adamant::telemetry::{Event, Progress, Silent};
 use proptest::prelude::*;
 
@@ -332,7 +332,7 @@ fn files_that_are_gone_are_named_all_together() {
     let here = bench.file("here.deb", 1_000);
     let gone: Vec<_> = ["b.deb", "a.deb"].map(|path| request(path, path.as_bytes())).to_vec();
     bench.server.always("a.deb", Fault::Status(410));
-    let error = bench.fetcher().fetch(&[&[here.clone()], gone.as_slice()].concat(), &Silent).unwrap_err();
+    let error = bench.fetcher().fetch(&[std::slice::from_ref(&here), gone.as_slice()].concat(), &Silent).unwrap_err();
     let url = bench.server.url();
     let FetchError::Missing { files } = &error else { panic!("{error:?}") };
     assert_eq!(*files, [format!("{url}a.deb"), format!("{url}b.deb")]);
@@ -364,7 +364,7 @@ fn a_mirror_can_be_a_directory() {
     let base = format!("file://{}", bench.served().display());
     let mirrors = Mirrors::from_values(&[base], Origin::Argument).unwrap();
     let fetcher = Fetcher::new(bench.store(), mirrors, hasty());
-    fetcher.fetch(&[request.clone()], &Silent).unwrap();
+    fetcher.fetch(std::slice::from_ref(&request), &Silent).unwrap();
     assert_eq!(bench.store().read_object(&request.digest, 3_000_000).unwrap(), content("pool/a+b.deb", 3_000_000));
     let error = fetcher.fetch(&[self::request("pool", b"x")], &Silent).unwrap_err();
     assert!(matches!(error, FetchError::Missing { .. }), "{error:?}");
@@ -377,7 +377,7 @@ fn offline_takes_from_the_store_and_never_connects() {
     let (first, second) = (bench.file("first.deb", 1_000), bench.file("second.deb", 1_000));
     bench.fetch(&first).unwrap();
     let fetcher = Fetcher::new(bench.store(), bench.mirrors(), Options { offline: true, ..hasty() });
-    fetcher.fetch(&[first.clone()], &Silent).unwrap();
+    fetcher.fetch(std::slice::from_ref(&first), &Silent).unwrap();
     let error = fetcher.fetch(&[first, second], &Silent).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -580,7 +580,7 @@ fn keys_differ_by_name_version_label_and_value_and_by_where_they_are_cut() {
         StageKey::new("unpack", 1).with("a", b"b").with("c", b""),
         StageKey::new("unpack", 1).with("a", b"").with("b", b"c"),
     ];
-    let digests: std::collections::BTreeSet<_> = keys.iter().map(StageKey::digest).collect();
+    let digests: BTreeSet<_> = keys.iter().map(StageKey::digest).collect();
     assert_eq!(digests.len(), keys.len());
 }
 
@@ -709,12 +709,108 @@ impl Drop for Immutable {
     }
 }
 
+// Room
+
+/// Sets a thing's last use to so many days ago.
+fn age(path: &Path, days: u64) {
+    let time = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+    std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 3600)
+}
+
+/// A store with four objects of 4096 bytes, last used 1, 2, 3 and 4 days ago.
+fn aged(bench: &Bench) -> Vec<Digest> {
+    let store = bench.store();
+    let mut digests = Vec::new();
+    for index in 1..=4_u8 {
+        let digest = store.insert(&mut vec![index; 4096].as_slice(), None).unwrap();
+        age(&store.object_path(&digest), index.into());
+        digests.push(digest);
+    }
+    digests
+}
+
+fn left(store: &Store, digests: &[Digest]) -> Vec<bool> {
+    digests.iter().map(|digest| store.object_path(digest).exists()).collect()
+}
+
+#[test]
+fn collect_removes_what_was_not_used_for_long() {
+    let bench = Bench::new();
+    let digests = aged(&bench);
+    let store = bench.store();
+    let result = store.build_stage(&key("a"), write_result("x")).unwrap();
+    age(&result.path.parent().unwrap().join("seal"), 5);
+    let limits = Limits { age: Some(days(3) - Duration::from_secs(60)), ..Limits::default() };
+    let removed = store.collect(&limits, &BTreeSet::new()).unwrap();
+    assert_eq!(removed.count, 3);
+    assert_eq!(left(&store, &digests), [true, true, false, false]);
+    assert_eq!(store.stage(&key("a")).unwrap(), None);
+    assert_eq!(entries(&bench.store_path().join("trash")), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn collect_makes_room_from_the_least_recently_used_on() {
+    let bench = Bench::new();
+    let digests = aged(&bench);
+    let store = bench.store();
+    assert_eq!(store.usage().unwrap().objects, Amount { count: 4, bytes: 4 * 4096 });
+    let limits = Limits { bytes: Some(2 * 4096 + 1), ..Limits::default() };
+    let removed = store.collect(&limits, &BTreeSet::new()).unwrap();
+    assert_eq!(removed, Amount { count: 2, bytes: 2 * 4096 });
+    assert_eq!(left(&store, &digests), [true, true, false, false]);
+}
+
+#[test]
+fn collect_spares_what_is_to_be_kept_and_what_a_living_session_uses() {
+    let bench = Bench::new();
+    let digests = aged(&bench);
+    let running = bench.store();
+    assert!(running.contains(&digests[3], 4096).unwrap());
+    let nothing = Limits { bytes: Some(0), age: Some(Duration::ZERO) };
+    let collector = bench.store();
+    collector.collect(&nothing, &[digests[1]].into()).unwrap();
+    assert_eq!(left(&collector, &digests), [false, true, false, true]);
+    drop(running);
+    age(&collector.object_path(&digests[3]), 1);
+    collector.collect(&nothing, &BTreeSet::new()).unwrap();
+    assert_eq!(left(&collector, &digests), [false; 4]);
+}
+
+#[test]
+fn a_use_is_noted() {
+    let bench = Bench::new();
+    let digests = aged(&bench);
+    let store = bench.store();
+    store.open_object(&digests[3]).unwrap();
+    let limits = Limits { bytes: Some(4096), ..Limits::default() };
+    store.collect(&limits, &BTreeSet::new()).unwrap();
+    assert_eq!(left(&store, &digests), [false, false, false, true]);
+}
+
+#[test]
+fn collect_without_limits_removes_only_litter() {
+    let bench = Bench::new();
+    let digests = aged(&bench);
+    let store = bench.store();
+    let (old, new) = (bench.file("old.deb", 10), bench.file("new.deb", 10));
+    std::fs::write(bench.partial(&old), b"x").unwrap();
+    std::fs::write(bench.partial(&new), b"x").unwrap();
+    age(&bench.partial(&old), 8);
+    store.collect(&Limits::default(), &BTreeSet::new()).unwrap();
+    assert_eq!(left(&store, &digests), [true; 4]);
+    assert_eq!((bench.partial(&old).exists(), bench.partial(&new).exists()), (false, true));
+}
+
 // Processes
 
 /// This test program again, as another process that does what `ADAMANT_TEST_STORE_CHILD` says.
 fn child(bench: &Bench, action: &str, count: usize) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::child_process", "--ignored", "--nocapture"])
+        .args(["--exact", "store::child_process", "--nocapture"])
         .env("ADAMANT_TEST_STORE_CHILD", action)
         .env("ADAMANT_TEST_STORE", bench.store_path())
         .env("ADAMANT_TEST_MIRROR", bench.server.url())
@@ -733,8 +829,8 @@ fn child_requests(count: usize) -> Vec<Request> {
         .collect()
 }
 
+/// The body of the processes that other cases start; by itself it has nothing to do.
 #[test]
-#[ignore = "not a test: the body of the processes that other tests start"]
 fn child_process() {
     let Ok(action) = std::env::var("ADAMANT_TEST_STORE_CHILD") else { return };
     let of = |name: &str| std::env::var(name).unwrap();
@@ -857,7 +953,7 @@ fn the_umask_changes_nothing() {
     let modes = |umask: u32| -> Vec<(PathBuf, u32)> {
         let bench = Bench::new();
         served_for_children(&bench, 2);
-        let script = format!("umask {umask:03o}; exec \"$0\" --exact store::child_process --ignored");
+        let script = format!("umask {umask:03o}; exec \"$0\" --exact store::child_process");
         for action in ["fetch", "stages"] {
             let status = Command::new("/bin/sh")
                 .args(["-c", &script])

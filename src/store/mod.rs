@@ -22,10 +22,11 @@
 //!   counts only if [`Store::settle`] has flushed it since.
 //! - Nothing depends on the umask.
 //! - Any number of processes may use a store. Two that want the same file or stage share the work: the second waits.
-//! - What a living process has used is not removed: gc counts sessions.
+//! - What a living process has used is not removed: see [`Store::collect`].
 //!
 //! The store knows no environment and no default place; the caller gives its directory ([`default_directory`]).
 
+mod collect;
 mod error;
 pub mod fetch;
 mod layout;
@@ -41,6 +42,7 @@ use std::sync::{Arc, Mutex};
 use self::layout::{Layout, LayoutError};
 use self::session::Session;
 
+pub use self::collect::{Amount, Limits, Usage};
 pub use self::error::StoreError;
 pub use self::layout::default_directory;
 pub use self::object::Damage;
@@ -65,7 +67,10 @@ struct Inner {
 impl Store {
     /// Opens the store in `directory`, makes it if there is none, and clears away what killed processes left.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Open { directory: directory.to_owned(), source };
+        let failed = |source: std::io::Error| match StoreError::write(directory)(source) {
+            StoreError::Write { path, source } => StoreError::Open { directory: path, source },
+            full => full,
+        };
         let layout = Layout::make(directory).map_err(|error| match error {
             LayoutError::Io(source) => failed(source),
             LayoutError::Format(found) => StoreError::Format { directory: directory.to_owned(), found },

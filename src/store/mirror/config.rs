@@ -40,11 +40,11 @@ mod tests {
 
     #[test]
     fn reads_mirrors_and_snapshots_and_refuses_other_keys() {
-        let config = parse_config("[mirrors]\na = \"http://a/\"\n[snapshots]\na = \"http://s/\"\n").unwrap();
-        assert_eq!(config.mirrors["a"], "http://a/");
-        assert_eq!(config.snapshots["a"], "http://s/");
+        let config = parse_config("[mirrors]\na = \"http://a.example/\"\n[snapshots]\na = \"http://s.example/\"\n").unwrap();
+        assert_eq!(config.mirrors["a"], "http://a.example/");
+        assert_eq!(config.snapshots["a"], "http://s.example/");
         assert_eq!(parse_config("").unwrap(), Config::default());
-        let error = parse_config("[mirror]\na = \"http://a/\"\n").unwrap_err().to_string();
+        let error = parse_config("[mirror]\na = \"http://a.example/\"\n").unwrap_err().to_string();
         assert!(error.contains("unknown field `mirror`, expected `mirrors` or `snapshots`"), "{error}");
     }
 }
