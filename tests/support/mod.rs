@@ -1,4 +1,5 @@
 //! What several integration tests share.
 #![allow(dead_code)]
 
+pub mod executable;
 pub mod oracle;
