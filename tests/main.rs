@@ -10,4 +10,5 @@ mod rootfs;
 mod store;
 mod support;
 mod tidy;
+mod uki;
 mod verify;

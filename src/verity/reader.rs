@@ -208,8 +208,9 @@ mod tests {
         (data, hash, root)
     }
 
-    fn check(data: &Vec<u8>, hash: &Vec<u8>, root: &RootHash) -> Result<Verified, Failure> {
-        verify(data, data.len() as u64, hash, hash.len() as u64, root)
+    fn check(data: &[u8], hash: &[u8], root: &RootHash) -> Result<Verified, Failure> {
+        let (data, hash) = (data.to_vec(), hash.to_vec());
+        verify(&data, data.len() as u64, &hash, hash.len() as u64, root)
     }
 
     #[test]
@@ -273,7 +274,7 @@ mod tests {
         }
         let short = hash[..4 * 4096].to_vec();
         assert!(matches!(check(&data, &short, &root), Err(Failure::Size { what: "hash", .. })));
-        assert!(matches!(check(&data, &Vec::new(), &root), Err(Failure::Size { .. })));
+        assert!(matches!(check(&data, &[], &root), Err(Failure::Size { .. })));
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(super) fn dos_time(time: Timestamp) -> (u16, u16) {
     let Ok(instant) = jiff::Timestamp::from_second(seconds) else { return (0x21, 0) };
     let at = jiff::tz::Offset::UTC.to_datetime(instant);
     let date = (at.year() as u16 - 1980) << 9 | (at.month() as u16) << 5 | at.day() as u16;
-    (date, (at.hour() as u16) << 11 | (at.minute() as u16) << 5 | at.second() as u16 / 2)
+    (date, (at.hour() as u16) << 11 | (at.minute() as u16) << 5 | (at.second() as u16 / 2))
 }
 
 /// The inverse of [`dos_time`]; a date that is none is the epoch.
@@ -170,7 +170,7 @@ pub(super) fn short_name(name: &str) -> Option<[u8; 11]> {
     let allowed = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"$%'-_@~`!(){}^#&".contains(byte);
     let valid = (1..=8).contains(&base.len())
         && extension.len() <= 3
-        && base.as_bytes().iter().chain(extension.as_bytes()).all(|byte| allowed(byte));
+        && base.as_bytes().iter().chain(extension.as_bytes()).all(allowed);
     valid.then(|| {
         let mut bytes = [b' '; 11];
         bytes[..base.len()].copy_from_slice(base.as_bytes());
