@@ -1,1 +1,4 @@
 //! From locked packages to a configured root file system.
+
+pub mod files;
+pub mod users;
