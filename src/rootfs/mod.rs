@@ -2,7 +2,9 @@
 
 pub mod deb;
 mod disk;
+pub mod files;
 mod overlay;
+pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
 pub use overlay::{OverlayError, overlay};
