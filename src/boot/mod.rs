@@ -1,1 +1,4 @@
 //! What boots: initrd, command line, unified kernel image.
+
+pub mod initrd;
+pub mod state;
