@@ -187,7 +187,8 @@ mod tests {
 
     fn sample() -> Tree {
         let mut tree = Tree::default();
-        let file = |text: &str| Node { metadata: Metadata::with_mode(0o640), kind: Kind::File(Content::from_bytes(text)) };
+        let file =
+            |text: &str| Node { metadata: Metadata::with_mode(0o640), kind: Kind::File(Content::from_bytes(text)) };
         tree.make_directories(b"usr/bin", &Metadata::with_mode(0o755)).unwrap();
         tree.insert(b"usr/bin/tool", file("twelve bytes")).unwrap();
         tree.link(b"usr/bin/tool", b"usr/again").unwrap();

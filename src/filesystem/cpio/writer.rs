@@ -121,9 +121,8 @@ impl Counting<'_> {
                 let mut reader = content.reader();
                 let mut buffer = vec![0; 128 * 1024];
                 loop {
-                    let count = reader
-                        .read(&mut buffer)
-                        .map_err(|source| WriteError::Read { path: path.to_vec(), source })?;
+                    let count =
+                        reader.read(&mut buffer).map_err(|source| WriteError::Read { path: path.to_vec(), source })?;
                     if count == 0 {
                         break;
                     }
