@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn reads_mirrors_and_snapshots_and_refuses_other_keys() {
-        let config = parse_config("[mirrors]\na = \"http://a.example/\"\n[snapshots]\na = \"http://s.example/\"\n").unwrap();
+        let config =
+            parse_config("[mirrors]\na = \"http://a.example/\"\n[snapshots]\na = \"http://s.example/\"\n").unwrap();
         assert_eq!(config.mirrors["a"], "http://a.example/");
         assert_eq!(config.snapshots["a"], "http://s.example/");
         assert_eq!(parse_config("").unwrap(), Config::default());
