@@ -160,6 +160,17 @@ pub enum TransportError {
     },
 }
 
+impl TransportError {
+    /// The cause behind all causes, in a few words.
+    pub(super) fn root_cause(&self) -> String {
+        let mut error: &dyn std::error::Error = self;
+        while let Some(cause) = error.source() {
+            error = cause;
+        }
+        error.to_string()
+    }
+}
+
 /// The first few of a list, and how many more there are.
 fn list(files: &[String]) -> String {
     const SHOWN: usize = 5;

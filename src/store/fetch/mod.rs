@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use self::transfer::{Batch, Job};
+use self::transfer::{Batch, Job, Trouble};
 use super::mirror::Mirrors;
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -159,8 +159,8 @@ impl Fetcher {
         }
         let url = self.mirror_url(repository, path)?;
         let network = self.network()?;
-        let (messages, _) = mpsc::unbounded_channel();
-        let batch = self.batch(network, messages);
+        let (troubles, _) = mpsc::unbounded_channel();
+        let batch = self.batch(network, troubles);
         network.runtime.block_on(batch.read(&url, limit))
     }
 
@@ -184,8 +184,8 @@ impl Fetcher {
     }
 
     async fn run(&self, network: &Network, jobs: Vec<Job>, progress: &dyn Progress) -> Result<(), FetchError> {
-        let (messages, mut heard) = mpsc::unbounded_channel();
-        let batch = Arc::new(self.batch(network, messages));
+        let (troubles, mut heard) = mpsc::unbounded_channel();
+        let batch = Arc::new(self.batch(network, troubles));
         let mut transfers = JoinSet::new();
         for job in jobs {
             let batch = Arc::clone(&batch);
@@ -193,6 +193,7 @@ impl Fetcher {
         }
         let mut ticks = tokio::time::interval(TICK);
         let mut missing = Vec::new();
+        let mut told = Told::default();
         let mut files = 0;
         loop {
             tokio::select! {
@@ -208,20 +209,20 @@ impl Fetcher {
                     let bytes = batch.bytes.load(Ordering::Relaxed);
                     progress.event(&Event::TransferProgress { files, bytes });
                 }
-                Some(message) = heard.recv() => progress.event(&Event::Message(&message)),
+                Some(trouble) = heard.recv() => told.tell(&trouble, progress),
             }
         }
         missing.sort();
         if missing.is_empty() { Ok(()) } else { Err(FetchError::Missing { files: missing }) }
     }
 
-    fn batch(&self, network: &Network, messages: mpsc::UnboundedSender<String>) -> Batch {
+    fn batch(&self, network: &Network, troubles: mpsc::UnboundedSender<Trouble>) -> Batch {
         Batch {
             store: self.store.clone(),
             options: self.options.clone(),
             client: network.client.clone(),
             bytes: AtomicU64::new(0),
-            messages,
+            troubles,
         }
     }
 
@@ -259,6 +260,23 @@ impl Fetcher {
             .map_err(|source| FetchError::Runtime { source })?;
         let client = source::client(&self.options)?;
         Ok(self.network.get_or_init(|| Network { runtime, client }))
+    }
+}
+
+/// What was last told of troubles: connections to one host fail together, which is one thing to say and not eight.
+#[derive(Default)]
+struct Told {
+    last: Option<(String, Instant)>,
+}
+
+impl Told {
+    fn tell(&mut self, trouble: &Trouble, progress: &dyn Progress) {
+        const AGAIN_AFTER: Duration = Duration::from_secs(5);
+        let said = |(cause, when): &(String, Instant)| *cause == trouble.cause && when.elapsed() < AGAIN_AFTER;
+        if !self.last.as_ref().is_some_and(said) {
+            progress.event(&Event::Message(&format!("{}: {}; trying again", trouble.label, trouble.cause)));
+            self.last = Some((trouble.cause.clone(), Instant::now()));
+        }
     }
 }
 

@@ -24,8 +24,16 @@ pub(super) struct Batch {
     pub(super) client: Client,
     /// Bytes that have arrived, of all files.
     pub(super) bytes: AtomicU64,
-    /// Talk for the user.
-    pub(super) messages: mpsc::UnboundedSender<String>,
+    /// Where to tell of what is tried again.
+    pub(super) troubles: mpsc::UnboundedSender<Trouble>,
+}
+
+/// An attempt failed, not for the first time; another follows.
+pub(super) struct Trouble {
+    /// The file.
+    pub(super) label: String,
+    /// What went wrong.
+    pub(super) cause: String,
 }
 
 /// One file and where to look for it: the mirror, then the snapshot archive.
@@ -123,8 +131,8 @@ impl Batch {
                 return Err(FetchError::Transport { url: shown(url), attempts: failures, source: cause });
             };
             if failures > 1 {
-                let text = format!("{}: {cause}; trying again in {:.1} s", request.label, delay.as_secs_f32());
-                let _ = self.messages.send(text); // nobody listens to a batch that has failed
+                let trouble = Trouble { label: request.label.clone(), cause: cause.root_cause() };
+                let _ = self.troubles.send(trouble); // nobody listens to a batch that has failed
             }
             tokio::time::sleep(delay).await;
         }
