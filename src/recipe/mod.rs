@@ -20,7 +20,7 @@ pub mod schema;
 mod shape;
 mod source;
 mod starter;
-mod values;
+pub(crate) mod values;
 
 pub use contents::{SourceContent, SourceContents};
 pub use diagnostic::{Diagnostic, Diagnostics, listed, nearest};

@@ -4,6 +4,8 @@ pub mod deb;
 mod disk;
 pub mod files;
 mod overlay;
+pub mod system;
+pub mod units;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
