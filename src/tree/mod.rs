@@ -16,6 +16,7 @@
 //! Nodes that lost their last name stay in the arena but no walk reaches them.
 
 mod content;
+pub mod dump;
 mod scan;
 mod segments;
 
@@ -407,6 +408,9 @@ impl Tree {
     fn vacancy(&self, path: &TreePath) -> Result<(NodeId, Vec<u8>), TreeError> {
         let (parent, name) = split(path).ok_or_else(|| TreeError::BadPath(path.to_vec()))?;
         let id = self.lookup(parent).ok_or_else(|| TreeError::NotFound(parent.to_vec()))?;
+        if self.entries(id).is_none() {
+            return Err(TreeError::NotADirectory(parent.to_vec()));
+        }
         self.check_vacancy(id, name, path)?;
         Ok((id, name.to_vec()))
     }

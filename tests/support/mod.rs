@@ -4,3 +4,4 @@
 pub mod executable;
 pub mod http;
 pub mod oracle;
+pub mod torture;

@@ -60,7 +60,13 @@ pub const INCOMPAT_FRAGMENTS: u32 = 0x20;
 /// `feature_incompat`: long attribute name prefixes.
 pub const INCOMPAT_XATTR_PREFIXES: u32 = 0x40;
 /// What a reader here understands.
-pub const INCOMPAT_KNOWN: u32 = 0x7f;
+pub const INCOMPAT_KNOWN: u32 = INCOMPAT_ZERO_PADDING
+    | INCOMPAT_CONFIGS
+    | INCOMPAT_CHUNKED
+    | INCOMPAT_DEVICES
+    | INCOMPAT_TAIL_PACKING
+    | INCOMPAT_FRAGMENTS
+    | INCOMPAT_XATTR_PREFIXES;
 
 /// `h_advise`: compact indexes pack 16 clusters into 32 bytes where they can.
 pub const ADVISE_COMPACTED_2B: u16 = 0x01;
@@ -87,8 +93,6 @@ pub const CLUSTER_NONHEAD: u16 = 2;
 pub const CLUSTER_HEAD2: u16 = 3;
 /// First NONHEAD of an extent: instead of a distance, the number of blocks the extent takes on disk.
 pub const BLOCK_COUNT_FLAG: u16 = 1 << 11;
-/// Full index, HEAD: the cluster holds more than this file uses.
-pub const PARTIAL_REF: u16 = 1 << 15;
 
 /// Chunk format: entries of 8 bytes instead of 4.
 pub const CHUNK_INDEXES: u16 = 0x20;
@@ -97,6 +101,8 @@ pub const CHUNK_BITS: u16 = 0x1f;
 
 /// `h_algorithmtype` of LZ4.
 pub const ALGORITHM_LZ4: u8 = 0;
+/// `h_algorithmtype` of DEFLATE.
+pub const ALGORITHM_DEFLATE: u8 = 2;
 /// `h_algorithmtype` of Zstandard.
 pub const ALGORITHM_ZSTD: u8 = 3;
 

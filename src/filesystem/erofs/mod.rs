@@ -26,10 +26,13 @@ mod format;
 mod index;
 mod parallel;
 mod placement;
+mod reader;
 mod writer;
 mod xattr;
 
+pub use reader::{Fault, ReadError, Reader, Unsupported};
 pub use writer::{Summary, WriteError, write};
+pub use xattr::XattrError;
 
 use std::num::NonZeroUsize;
 
