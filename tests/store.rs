@@ -438,6 +438,25 @@ fn reads_an_index_within_its_limit() {
 }
 
 #[test]
+fn one_fetcher_serves_many_threads() {
+    let bench = Bench::new();
+    let wanted: Vec<_> = (0..8).map(|index| bench.file(&format!("{index}/Packages.xz"), 50_000)).collect();
+    let fetcher = bench.fetcher();
+    std::thread::scope(|scope| {
+        for request in wanted.iter().chain(&wanted) {
+            let fetcher = &fetcher;
+            scope.spawn(move || {
+                let expected = Some((request.digest, request.size));
+                let bytes = fetcher.fetch_bytes("debian", &request.path, expected, 50_000).unwrap();
+                assert_eq!(bytes, content(&request.path, 50_000));
+                assert_eq!(fetcher.fetch_bytes("debian", &request.path, None, 50_000).unwrap(), bytes);
+            });
+        }
+    });
+    assert_eq!(bench.server.answered().len(), 8 + 16, "with a digest once each, without one each time");
+}
+
+#[test]
 fn an_index_of_known_digest_is_kept_and_healed() {
     let bench = Bench::new();
     let wanted = bench.file("Packages.xz", 5_000);

@@ -12,6 +12,7 @@ pub mod boot;
 pub mod build;
 pub mod completions;
 mod failure;
+pub mod fetch;
 pub mod init;
 pub mod inspect;
 pub mod lock;
@@ -84,10 +85,10 @@ pub struct FetchArguments {
     /// Take everything from the store, nothing from the network.
     #[arg(long)]
     pub offline: bool,
-    /// Mirror of the Debian archive, as in http://deb.example.org/debian. Without it: ADAMANT_MIRROR, the
-    /// configuration file, or the apt sources of this machine, in this order.
-    #[arg(long, value_name = "URL", conflicts_with = "offline")]
-    pub mirror: Option<String>,
+    /// Mirror of the Debian archive, as in http://deb.example.org/debian, or of the repository NAME. Without it:
+    /// ADAMANT_MIRROR, the configuration file, or the apt sources of this machine, in this order.
+    #[arg(long, value_name = "[NAME=]URL", conflicts_with = "offline")]
+    pub mirror: Vec<String>,
     /// Folder that keeps packages and results of earlier builds.
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
