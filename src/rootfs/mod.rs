@@ -1,8 +1,12 @@
 //! From packages to a configured tree.
 
+mod database;
 pub mod deb;
 mod disk;
 mod overlay;
+mod phases;
+mod sandbox;
 
 pub use disk::{MaterialiseError, materialise};
 pub use overlay::{OverlayError, overlay};
+pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace};
