@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    adamant::rootfs::entry();
     adamant::cli::main(std::env::args_os())
 }

@@ -1,12 +1,16 @@
 //! From packages to a configured tree.
 
+mod database;
 pub mod deb;
 mod disk;
 pub mod files;
 mod overlay;
+mod phases;
+mod sandbox;
 pub mod system;
 pub mod units;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
 pub use overlay::{OverlayError, overlay};
+pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace};

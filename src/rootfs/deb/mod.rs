@@ -16,7 +16,7 @@
 mod ar;
 mod data;
 mod index;
-mod latin1;
+pub(super) mod latin1;
 
 pub use ar::{ArError, ArReader, Member};
 pub use data::{Entry, EntryKind, TarError, read_entries};
