@@ -3,3 +3,4 @@
 
 pub mod executable;
 pub mod oracle;
+pub mod torture;
