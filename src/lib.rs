@@ -11,6 +11,7 @@ pub mod digest;
 pub mod disk;
 pub mod filesystem;
 pub mod identifier;
+pub mod inspect;
 pub mod lock;
 pub mod manifest;
 pub mod recipe;

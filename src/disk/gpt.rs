@@ -133,6 +133,16 @@ impl ReadError {
 }
 
 impl Table {
+    /// Where the table stands, in bytes.
+    pub fn front_range(&self) -> Range<u64> {
+        0..FRONT_SECTORS * SECTOR
+    }
+
+    /// Where its copy stands, in bytes.
+    pub fn copy_range(&self) -> Range<u64> {
+        (self.sectors - BACK_SECTORS) * SECTOR..self.sectors * SECTOR
+    }
+
     /// Sectors that partitions may have.
     fn usable(&self) -> Range<u64> {
         FRONT_SECTORS..self.sectors.saturating_sub(BACK_SECTORS)

@@ -31,9 +31,13 @@
 //!
 //! Nothing here is trusted by [`crate::verify`]: it computes a manifest from the image's bytes and compares.
 
+mod checksums;
+mod describe;
 mod files;
 mod text;
 
+pub use checksums::{ChecksumsError, checksums, parse_checksums};
+pub use describe::{DescribeError, Subject};
 pub use files::{File, FileError, compare, files};
 pub use text::{PathError, path_from_text, path_to_text};
 
@@ -251,6 +255,11 @@ pub fn file_stem(name: &str, version: &str, architecture: Architecture) -> Strin
     format!("{name}_{version}_{architecture}")
 }
 
+/// Attribute bits of a partition as manifests have them.
+pub fn attributes_to_text(bits: u64) -> String {
+    format!("{bits:#018x}")
+}
+
 /// The JSON Schema of manifests.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Manifest).to_value()
@@ -281,6 +290,14 @@ impl Manifest {
             return Err(ParseError::NotCanonical { offset: same as u64 });
         }
         Ok(manifest)
+    }
+
+    /// Where the line of the file of that number starts in the canonical text, in bytes.
+    pub fn file_offset(&self, index: usize) -> u64 {
+        let text = self.to_json();
+        let start = text.find("\n  \"files\": [\n").map_or(0, |line| line + "\n  \"files\": [\n".len());
+        let lines = text[start..].split_inclusive('\n').take(index);
+        (start + lines.map(str::len).sum::<usize>()) as u64
     }
 
     /// The image digest: SHA-256 of the canonical text.

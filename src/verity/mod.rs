@@ -23,5 +23,5 @@ mod reader;
 mod writer;
 
 pub use format::{BLOCK_SIZE, ParseRootHashError, RootHash, Shape, Superblock, SuperblockError};
-pub use reader::{Failure, Verified, verify};
+pub use reader::{Failure, Verified, superblock, verify};
 pub use writer::{FormatError, format};

@@ -86,7 +86,7 @@ pub struct Verified {
 }
 
 /// Reads the superblock of a hash partition, without any check of the tree.
-pub(crate) fn superblock(hash: &dyn ReadAt, hash_size: u64) -> Result<Superblock, Failure> {
+pub fn superblock(hash: &dyn ReadAt, hash_size: u64) -> Result<Superblock, Failure> {
     if hash_size < BLOCK_SIZE as u64 {
         return Err(Failure::Size { blocks: 0, what: "hash", size: hash_size });
     }

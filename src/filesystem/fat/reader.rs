@@ -1,6 +1,6 @@
 //! Reads a FAT32 volume, strictly: what a careful formatter would not have written is refused, with its place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::format::{
     BACKUP_SECTOR, BootSector, CLUSTER_MASK, CLUSTERS_MAX, CLUSTERS_MIN, DIRECTORY_MAX, END_OF_CHAIN_MIN, ENTRY,
     Geometry, INFO_SECTOR, LONG_NAME_UNITS, SECTOR, attribute, folded, info_sector, short_name_checksum, timestamp,
 };
-use crate::tree::{Content, Kind, Metadata, Node, ReadAt, Segments, Timestamp, Tree, TreeError, show};
+use crate::tree::{Content, Kind, Metadata, Node, ReadAt, Segments, Timestamp, Tree, TreeError, TreePath, show};
 
 /// Largest FAT that is read: 2^24 clusters, 64 GiB of 4 KiB clusters. It is held in memory.
 const TABLE_MAX: u64 = 64 * 1024 * 1024;
@@ -92,6 +92,8 @@ pub struct Volume {
     table: Vec<u8>,
     /// Bytes of the volume in use by directories and files, ascending.
     used: Vec<Range<u64>>,
+    /// Where the files are.
+    places: BTreeMap<Vec<u8>, Vec<Range<u64>>>,
 }
 
 impl Volume {
@@ -107,11 +109,12 @@ impl Volume {
             table: &table,
             owned: vec![false; geometry.clusters() as usize + 2],
             used: Vec::new(),
+            places: BTreeMap::new(),
             tree: Tree::default(),
             label: None,
         };
         walker.walk()?;
-        let Walker { owned, mut used, tree, label, .. } = walker;
+        let Walker { owned, mut used, places, tree, label, .. } = walker;
         used.sort_by_key(|range| range.start);
         let taken = owned.iter().filter(|owned| **owned).count() as u64;
         let label = label.unwrap_or(boot.label);
@@ -123,10 +126,24 @@ impl Volume {
             cluster_size: geometry.cluster_size(),
             free: (geometry.clusters() - taken) * geometry.cluster_size(),
             used,
+            places,
             boot,
             table,
             source,
         })
+    }
+
+    /// Where byte `offset` of a file stands in the volume.
+    pub fn place(&self, path: &TreePath, offset: u64) -> Option<u64> {
+        let mut left = offset;
+        for run in self.places.get(path)? {
+            let length = run.end - run.start;
+            if left < length {
+                return Some(run.start + left);
+            }
+            left -= length;
+        }
+        None
     }
 
     /// Checks what the files do not show: the copies agree, free space is free and everything that belongs to nothing
@@ -269,6 +286,7 @@ struct Walker<'a> {
     table: &'a [u8],
     owned: Vec<bool>,
     used: Vec<Range<u64>>,
+    places: BTreeMap<Vec<u8>, Vec<Range<u64>>>,
     tree: Tree,
     label: Option<[u8; 11]>,
 }
@@ -306,6 +324,7 @@ impl Walker<'_> {
                 } else {
                     let runs = self.chain(&record.path, record.cluster, Some(record.size))?;
                     let content = self.content(&runs, u64::from(record.size));
+                    self.places.insert(record.path.clone(), runs);
                     Node { metadata: metadata(0o644), kind: Kind::File(content) }
                 };
                 self.tree.insert(&record.path, node).map_err(|error| match error {
