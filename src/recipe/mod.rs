@@ -8,10 +8,12 @@
 //! ```
 //!
 //! `schema` has one field per key and its documentation; `shape` derives the JSON Schema from it and holds a file
-//! against it; `values` has the rules of single values; `resolve` merges a chain of `extends`; `load` reads files.
+//! against it; `values` has the rules of single values, `items` those of tables; `resolve` merges a chain of `extends`;
+//! `load` reads recipes and `contents` what they name.
 
 mod contents;
 mod diagnostic;
+mod items;
 mod load;
 mod parse;
 mod resolve;
