@@ -60,6 +60,8 @@ pub struct Image {
     pub uki: Content,
     /// What the kernel verifies the root file system by.
     pub root_hash: RootHash,
+    /// Bytes of the root file system.
+    pub data_size: u64,
     /// Salt of the hash tree.
     pub salt: [u8; 32],
     /// The kernel command line.
@@ -110,6 +112,7 @@ pub fn assemble(parts: &Parts<'_>, workspace: &Path, stages: &Stages<'_>) -> Res
     let salt = seed.bytes(b"verity-salt");
     let (root_hash, hashes) =
         stages.run("verity", || Ok::<_, ImageError>((write_hashes(&root, salt, &seed, workspace)?, false)))?;
+    let data_size = root.size();
     let command_line = command_line::compose(&root_hash, parts.arguments)?;
     let uki = uki::build(&uki::Parts {
         stub: parts.stub.clone(),
@@ -129,7 +132,7 @@ pub fn assemble(parts: &Parts<'_>, workspace: &Path, stages: &Stages<'_>) -> Res
         verity: hashes,
         root_hash,
     })?;
-    Ok(Image { disk, uki, root_hash, salt, command_line })
+    Ok(Image { disk, uki, root_hash, data_size, salt, command_line })
 }
 
 fn write_root(parts: &Parts<'_>, seed: &Seed, workspace: &Path) -> Result<Content, ImageError> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::resolved::{Debian, FileContent, PackageRequest, Recipe, SourcePath};
-use super::schema::Architecture;
+use super::schema::{Architecture, Scripts};
 use super::source::At;
 use crate::digest::{Digest, Hasher};
 use crate::tree::{Content, FileAt, Kind, Tree, scan, show};
@@ -129,6 +129,7 @@ impl Recipe {
             repositories,
             packages: sorted(&self.packages),
             recommends: self.recommends,
+            scripts: self.scripts,
             initrd_packages: sorted(&self.initrd.packages),
         };
         Some(digest_of("adamant.recipe.lock/1", &part))
@@ -142,6 +143,7 @@ struct LockPart<'r, R> {
     repositories: Vec<R>,
     packages: Vec<String>,
     recommends: bool,
+    scripts: Scripts,
     initrd_packages: Vec<String>,
 }
 

@@ -54,6 +54,7 @@ struct Draft {
     description: Option<String>,
     architecture: Architecture,
     state: State,
+    scripts: Scripts,
     epoch: Option<i64>,
     suite: Option<At<String>>,
     pockets: Option<At<Vec<At<Pocket>>>>,
@@ -147,6 +148,7 @@ impl Draft {
         replace(&mut self.description, document.description.take().map(|text| text.value));
         self.architecture = document.architecture.as_ref().map_or(self.architecture, |at| at.value);
         self.state = document.state.as_ref().map_or(self.state, |at| at.value);
+        self.scripts = document.scripts.as_ref().map_or(self.scripts, |at| at.value);
         self.recommends = document.recommends.as_ref().map_or(self.recommends, |at| at.value);
         replace(&mut self.epoch, document.epoch.take().and_then(|epoch| seconds(found, &epoch)));
         let system = document.system.take().map(|system| system.value).unwrap_or_default();
@@ -310,6 +312,7 @@ impl Draft {
             description: self.description,
             architecture: self.architecture,
             state: self.state,
+            scripts: self.scripts,
             epoch: self.epoch,
             debian,
             repositories: self.repositories,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-pub use super::schema::{Account, Architecture, Pocket, State};
+pub use super::schema::{Account, Architecture, Pocket, Scripts, State};
 use super::source::{At, Sources};
 
 /// What one image is made of.
@@ -26,6 +26,8 @@ pub struct Recipe {
     pub architecture: Architecture,
     /// What a running machine keeps.
     pub state: State,
+    /// Whether maintainer scripts run.
+    pub scripts: Scripts,
     /// Latest time in the image, in seconds since 1970; `None`: from the lock.
     pub epoch: Option<i64>,
     /// The Debian archive.

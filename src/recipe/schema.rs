@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::source::At;
+pub use crate::architecture::Architecture;
 
 /// A recipe: what one image is made of.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -29,6 +30,8 @@ pub struct Document {
     pub architecture: Option<At<Architecture>>,
     /// What a running machine keeps over a reboot. The root file system is read-only always.
     pub state: Option<At<State>>,
+    /// Whether the packages' maintainer scripts run.
+    pub scripts: Option<At<Scripts>>,
     /// Latest time that anything in the image carries, as a date and time with an offset or as seconds since
     /// 1970. Without it: the date of the newest index in the lock.
     pub epoch: Option<At<Epoch>>,
@@ -73,17 +76,6 @@ pub struct Document {
     pub remove: Option<At<RemoveTable>>,
 }
 
-/// Architecture of a machine, in Debian's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Architecture {
-    /// 64-bit x86 (x86-64)
-    #[default]
-    Amd64,
-    /// 64-bit ARM (aarch64)
-    Arm64,
-}
-
 /// What a running machine keeps over a reboot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +85,17 @@ pub enum State {
     Volatile,
     /// /var is a partition that the machine makes itself on its first boot; the rest is as with `volatile`
     Persistent,
+}
+
+/// Whether the maintainer scripts of packages run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scripts {
+    /// yes, in a sandbox: what comes out is what apt and dpkg would make
+    #[default]
+    Run,
+    /// no: packages are unpacked as they are, and nothing essential is added to what the recipe names
+    None,
 }
 
 /// A pocket of a suite: updates that its release did not have.

@@ -13,4 +13,4 @@ pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
 pub use overlay::{OverlayError, overlay};
-pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace};
+pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace, reopen};

@@ -202,17 +202,20 @@ pub fn configure(packages: &[UnpackedPackage], settings: &Settings<'_>) -> Resul
         debconf: settings.debconf.clone(),
     };
     run_sandbox(settings.program, Plan { workspace: workspace.clone(), task }, settings.progress)?;
+    let plan = workspace.join(PLAN);
+    fs::remove_file(&plan).map_err(|source| ConfigureError::Workspace { path: plan.clone(), source })?;
+    reopen(packages, &workspace)
+}
+
+/// The tree that [`configure`] made of the same packages in `workspace`, wherever that lies now.
+pub fn reopen(packages: &[UnpackedPackage], workspace: &Path) -> Result<Tree, ConfigureError> {
     let at = |name: &str| {
         let path = workspace.join(name);
         move |source| ConfigureError::Workspace { path, source }
     };
     let rows = fs::read(workspace.join(RESULT)).map_err(at(RESULT))?;
     let rows: Vec<NodeRow> = serde_json::from_slice(&rows).map_err(io::Error::from).map_err(at(RESULT))?;
-    let tree = build_tree(rows, packages, &workspace.join(PACK)).map_err(ConfigureError::Result)?;
-    for name in [PLAN, RESULT] {
-        fs::remove_file(workspace.join(name)).map_err(at(name))?;
-    }
-    Ok(tree)
+    build_tree(rows, packages, &workspace.join(PACK)).map_err(ConfigureError::Result)
 }
 
 /// Removes everything in `workspace`, also what belongs to subordinate ids after an interrupted build; the directory
