@@ -3,10 +3,12 @@
 mod database;
 pub mod deb;
 mod disk;
+mod normalise;
 mod overlay;
 mod phases;
 mod sandbox;
 
 pub use disk::{MaterialiseError, materialise};
+pub use normalise::{Action, NormaliseError, RULES, Rule, normalise};
 pub use overlay::{OverlayError, overlay};
 pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace};
