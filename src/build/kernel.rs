@@ -4,8 +4,8 @@ use super::{BuildError, Plan};
 use crate::boot::initrd;
 use crate::boot::os_release;
 use crate::lock::LockedPackage;
-use crate::rootfs::deb::UnpackedPackage;
 use crate::rootfs;
+use crate::rootfs::deb::UnpackedPackage;
 use crate::store::{StageKey, Store};
 use crate::tree::{Content, FileAt, Kind, Timestamp, Tree};
 
@@ -27,7 +27,8 @@ pub struct Kernel {
 /// The one kernel that `tree` has.
 pub fn find(tree: &Tree) -> Result<Kernel, BuildError> {
     let modules = tree.lookup(MODULES.as_bytes()).and_then(|id| tree.entries(id));
-    let releases: Vec<String> = modules.into_iter().flatten().map(|(name, _)| String::from_utf8_lossy(name).into()).collect();
+    let releases: Vec<String> =
+        modules.into_iter().flatten().map(|(name, _)| String::from_utf8_lossy(name).into()).collect();
     let [release] = releases.as_slice() else { return Err(BuildError::Kernels(releases)) };
     let path = format!("boot/vmlinuz-{release}");
     let image = file(tree, &path).ok_or(BuildError::NoFile { what: "kernel", path })?;
@@ -76,9 +77,8 @@ pub fn initrd(
     let base = rootfs::overlay(sources.base.1)?;
     let stub = stub(&base, plan.recipe.architecture.row().efi)?;
     // Only packages with modules: the initrd's key must not change with the rest of the image.
-    let has_modules = |package: &UnpackedPackage| {
-        package.entries().iter().any(|entry| entry.path.starts_with(b"usr/lib/modules/"))
-    };
+    let has_modules =
+        |package: &UnpackedPackage| package.entries().iter().any(|entry| entry.path.starts_with(b"usr/lib/modules/"));
     let kernels: Vec<usize> = (0..sources.system.1.len()).filter(|i| has_modules(&sources.system.1[*i])).collect();
     let kernel = rootfs::overlay(&kernels.iter().map(|i| sources.system.1[*i].clone()).collect::<Vec<_>>())?;
     let release = find(&kernel)?.release;

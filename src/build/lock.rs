@@ -167,11 +167,8 @@ fn repository(extra: &recipe::Repository, sources: &SourceContents) -> Result<Re
         Some(SourceContent::File { content, .. }) => content.to_vec().unwrap_or_default(),
         _ => Vec::new(),
     };
-    let key_error = |source| MakeLockError::Key {
-        repository: extra.name.value.clone(),
-        key: extra.key.value.text.clone(),
-        source,
-    };
+    let key_error =
+        |source| MakeLockError::Key { repository: extra.name.value.clone(), key: extra.key.value.text.clone(), source };
     Ok(Repository {
         name: extra.name.value.clone(),
         suites: vec![extra.suite.value.clone()],
@@ -205,12 +202,7 @@ pub fn make(request: &LockRequest, fetcher: &Fetcher, now: u64) -> Result<Lock, 
 struct Mirrored<'a>(&'a Fetcher);
 
 impl IndexSource for Mirrored<'_> {
-    fn fetch(
-        &self,
-        repository: &str,
-        path: &str,
-        expected: Option<FileIdentity>,
-    ) -> Result<Vec<u8>, apt::FetchError> {
+    fn fetch(&self, repository: &str, path: &str, expected: Option<FileIdentity>) -> Result<Vec<u8>, apt::FetchError> {
         let limit = expected.map_or(RELEASE_MAX, |identity| identity.size);
         let expected = expected.map(|identity| (identity.digest, identity.size));
         self.0.fetch_bytes(repository, path, expected, limit).map_err(|error| match error {

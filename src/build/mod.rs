@@ -133,12 +133,7 @@ pub enum BuildError {
 }
 
 /// Builds the image of `plan` into the directory `target`.
-pub fn build(
-    plan: &Plan<'_>,
-    target: &Path,
-    fetcher: &Fetcher,
-    progress: &dyn Progress,
-) -> Result<Built, BuildError> {
+pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn Progress) -> Result<Built, BuildError> {
     let output = Output::create(target)?;
     let stages = Stages::new(progress);
     let store = fetcher.store();
@@ -184,7 +179,8 @@ pub fn build(
     };
     let image = image::assemble(&parts, &workspace.path(), &stages)?;
     let packages = everything_locked(plan.lock);
-    let manifest = stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, packages, &output)?, false)))?;
+    let manifest =
+        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, packages, &output)?, false)))?;
     output.publish()?;
     let file = |name: &str| target.join(name);
     Ok(Built {

@@ -38,12 +38,12 @@ pub(super) fn status_paragraph(package: &UnpackedPackage) -> String {
     let mut text = String::from("Status: install ok unpacked\n");
     text.push_str(package.control().trim_end());
     text.push('\n');
-    let conffiles = package.conffiles();
-    if !conffiles.is_empty() {
-        text.push_str("Conffiles:\n");
-        for path in conffiles {
-            let _ = writeln!(text, " /{path} newconffile");
-        }
+    for (index, line) in package.conffile_lines().enumerate() {
+        text.push_str(if index == 0 { "Conffiles:\n" } else { "" });
+        let _ = match line.split_once(' ') {
+            Some((flag, path)) => writeln!(text, " {path} newconffile {flag}"),
+            None => writeln!(text, " {line} newconffile"),
+        };
     }
     text.push('\n');
     text
@@ -187,7 +187,8 @@ mod tests {
     fn an_unpacked_package_has_new_conffiles() {
         let package = package("Description: x\n y", &[("conffiles", "/etc/x\nremove-on-upgrade /etc/y\n")]);
         let expected = "Status: install ok unpacked\nPackage: a\nVersion: 1\nArchitecture: amd64\n\
-                        Description: x\n y\nConffiles:\n /etc/x newconffile\n\n";
+                        Description: x\n y\nConffiles:\n /etc/x newconffile\n \
+                        /etc/y newconffile remove-on-upgrade\n\n";
         assert_eq!(status_paragraph(&package), expected);
     }
 

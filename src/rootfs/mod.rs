@@ -4,6 +4,7 @@ mod database;
 pub mod deb;
 mod disk;
 pub mod files;
+mod normalise;
 mod overlay;
 mod phases;
 mod sandbox;
@@ -12,5 +13,6 @@ pub mod units;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
+pub use normalise::{Action, NormaliseError, RULES, Rule, normalise};
 pub use overlay::{OverlayError, overlay};
 pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace, reopen};

@@ -1,29 +1,40 @@
-//! Which packages are configured first, and in what order scripts run before unpacking.
+//! Which packages are configured before others are unpacked, and in what order scripts run before unpacking.
 //!
-//! As debootstrap and mmdebstrap do: what is `Essential`, what any package has in `Pre-Depends`, and all that these
-//! need, is unpacked and configured before anything else, because scripts may rely on it without saying so.
+//! As debootstrap, mmdebstrap and apt do: what is `Essential` is there before anything else, because scripts rely on
+//! it without saying so; what a package has in `Pre-Depends` is there before its first script.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::deb::UnpackedPackage;
 use crate::apt::relation;
 
-/// Positions of the packages of the base: unpacked and configured before the others.
-pub(super) fn base(packages: &[UnpackedPackage]) -> BTreeSet<usize> {
+/// Positions of the packages in sets, each of which is unpacked and configured before the next one: first what is
+/// `Essential` and all that it needs, then what others have in `Pre-Depends`, last everything else.
+pub(super) fn phases(packages: &[UnpackedPackage]) -> Vec<BTreeSet<usize>> {
     let providers = Providers::new(packages);
-    let essential = |package: &UnpackedPackage| package.field("Essential") == Some("yes");
-    let mut pending: Vec<usize> = (0..packages.len()).filter(|index| essential(&packages[*index])).collect();
-    for package in packages {
-        pending.extend(providers.needed(package, "Pre-Depends"));
-    }
-    let mut base = BTreeSet::new();
-    while let Some(index) = pending.pop() {
-        if base.insert(index) {
-            pending.extend(providers.needed(&packages[index], "Pre-Depends"));
-            pending.extend(providers.needed(&packages[index], "Depends"));
+    let is_essential = |index: &usize| packages[*index].field("Essential") == Some("yes");
+    let mut phase = providers.closure((0..packages.len()).filter(is_essential).collect());
+    let mut done = BTreeSet::new();
+    let mut phases = Vec::new();
+    loop {
+        done.extend(&phase);
+        if !phase.is_empty() {
+            phases.push(phase);
+        }
+        phase = (0..packages.len()).filter(|index| !done.contains(index)).collect();
+        if phase.is_empty() {
+            return phases;
+        }
+        loop {
+            let needed = phase.iter().flat_map(|index| providers.needed(&packages[*index], "Pre-Depends")).collect();
+            let needed: BTreeSet<usize> = providers.closure(needed).difference(&done).copied().collect();
+            // What pre-depends on each other in a circle has to go together.
+            if needed.is_empty() || needed.len() >= phase.len() {
+                break;
+            }
+            phase = needed;
         }
     }
-    base
 }
 
 /// Who provides which name, versions as they are declared.
@@ -61,6 +72,18 @@ impl<'p> Providers<'p> {
             }
         }
         needed
+    }
+
+    /// The packages with all that they need.
+    fn closure(&self, mut pending: Vec<usize>) -> BTreeSet<usize> {
+        let mut closure = BTreeSet::new();
+        while let Some(index) = pending.pop() {
+            if closure.insert(index) {
+                pending.extend(self.needed(&self.packages[index], "Pre-Depends"));
+                pending.extend(self.needed(&self.packages[index], "Depends"));
+            }
+        }
+        closure
     }
 
     fn satisfying(&self, alternative: &relation::Alternative<'_>) -> Vec<usize> {
@@ -103,8 +126,13 @@ mod tests {
         UnpackedPackage::from_parts(name, "2", "all", control, Vec::new(), Vec::new())
     }
 
+    fn names(packages: &[UnpackedPackage]) -> Vec<Vec<&str>> {
+        let names = |phase: BTreeSet<usize>| phase.into_iter().map(|index| packages[index].name()).collect();
+        phases(packages).into_iter().map(names).collect()
+    }
+
     #[test]
-    fn the_base_is_essential_and_predepended_packages_with_their_dependencies() {
+    fn essential_packages_come_first_then_what_is_predepended() {
         let packages = [
             package("bash", "Essential: yes\nPre-Depends: libc (>= 1)\n"),
             package("libc", "Depends: gcc-base | other, awk\n"),
@@ -112,11 +140,23 @@ mod tests {
             package("mawk", "Provides: awk\n"),
             package("server", "Pre-Depends: debconf (>= 3) | debconf-2.0\nDepends: perl\n"),
             package("perl", ""),
-            package("cdebconf", "Provides: debconf-2.0\n"),
+            package("cdebconf", "Provides: debconf-2.0\nPre-Depends: init\n"),
             package("debconf", ""),
+            package("init", ""),
         ];
-        let names: Vec<_> = base(&packages).into_iter().map(|index| packages[index].name()).collect();
-        assert_eq!(names, ["bash", "libc", "gcc-base", "mawk", "cdebconf"]);
+        let expected = [
+            vec!["bash", "libc", "gcc-base", "mawk"],
+            vec!["init"],
+            vec!["cdebconf"],
+            vec!["server", "perl", "debconf"],
+        ];
+        assert_eq!(names(&packages), expected);
+    }
+
+    #[test]
+    fn a_circle_of_predependencies_ends() {
+        let packages = [package("a", "Pre-Depends: b\n"), package("b", "Pre-Depends: a\n"), package("c", "")];
+        assert_eq!(names(&packages), [vec!["a", "b"], vec!["c"]]);
     }
 
     #[test]

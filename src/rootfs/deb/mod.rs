@@ -198,10 +198,14 @@ impl UnpackedPackage {
 
     /// The configuration files that dpkg will treat as such: paths without the leading slash.
     pub fn conffiles(&self) -> Vec<&str> {
-        let Some(file) = self.control_file("conffiles") else { return Vec::new() };
-        let text = std::str::from_utf8(&file.bytes).unwrap_or_default();
-        // A line with a flag (`remove-on-upgrade /path`) names a file that the package no longer ships.
-        text.lines().map(str::trim_end).filter_map(|line| line.strip_prefix('/')).collect()
+        self.conffile_lines().filter_map(|line| line.strip_prefix('/')).collect()
+    }
+
+    /// The lines of `conffiles`: a path, or a flag and a path (`remove-on-upgrade /etc/x`: shipped no more).
+    pub(crate) fn conffile_lines(&self) -> impl Iterator<Item = &str> {
+        let bytes = self.control_file("conffiles").map_or(&[][..], |file| &file.bytes);
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        text.lines().map(str::trim).filter(|line| !line.is_empty())
     }
 
     /// The contents of an entry of this package, read when asked for; `None` unless it is a regular file.

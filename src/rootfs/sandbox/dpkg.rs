@@ -3,7 +3,7 @@
 //! Unpacking is ours: in parallel, from decompressed archives. Configuring is dpkg's: what order, which triggers, what
 //! becomes of conffiles.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -33,7 +33,8 @@ pub(super) struct Dpkg<'a> {
     packages: &'a [UnpackedPackage],
     root: &'a Root,
     overlay: Overlay<'a>,
-    base: BTreeSet<usize>,
+    /// What is left to unpack; the first set is the base.
+    phases: VecDeque<BTreeSet<usize>>,
     placed: Vec<Placed>,
     triggers: Triggers,
     /// Done so far, for progress.
@@ -48,7 +49,7 @@ impl<'a> Dpkg<'a> {
             packages,
             root,
             overlay: Overlay::new(packages),
-            base: phases::base(packages),
+            phases: phases::phases(packages).into(),
             placed: Vec::new(),
             triggers: Triggers::default(),
             configured: 0,
@@ -61,8 +62,9 @@ impl<'a> Dpkg<'a> {
     }
 
     /// Unpacks the base into the empty tree and starts the database.
-    pub(super) fn unpack_base(&mut self) -> Result<(), Failure> {
-        let base: Vec<usize> = order(self.packages).into_iter().filter(|index| self.base.contains(index)).collect();
+    pub(super) fn unpack_base(&mut self) -> Result<BTreeSet<usize>, Failure> {
+        let phase = self.phases.pop_front().unwrap_or_default();
+        let base = self.in_order(&phase);
         self.unpack(&base, &Diversions::default(), Ownership::default())?;
         for directory in ["updates", "alternatives", "parts", "triggers", "info"] {
             let path = format!("{ADMIN_DIRECTORY}/{directory}");
@@ -76,35 +78,43 @@ impl<'a> Dpkg<'a> {
         };
         self.write("arch", format!("{native}\n").as_bytes(), 0o644)?;
         self.write("arch-native", format!("{native}\n").as_bytes(), 0o644)?;
-        self.record(&base)
+        self.record(&base)?;
+        Ok(phase)
     }
 
     /// Runs the scripts of the base and dpkg over it.
-    pub(super) fn configure_base(&mut self, runner: &Runner<'_>, log: &Path) -> Result<(), Failure> {
-        self.before_unpacking(phases::script_order(self.packages, self.base.iter().copied()), runner, log)?;
+    pub(super) fn configure_base(
+        &mut self,
+        base: &BTreeSet<usize>,
+        runner: &Runner<'_>,
+        log: &Path,
+    ) -> Result<(), Failure> {
+        self.before_unpacking(phases::script_order(self.packages, base.iter().copied()), runner, log)?;
         self.configure(runner, log)
     }
 
-    /// Runs the scripts that want to run before their package is unpacked, then unpacks what is not the base.
-    pub(super) fn unpack_rest(&mut self, runner: &Runner<'_>, log: &Path) -> Result<(), Failure> {
-        let rest: Vec<usize> = order(self.packages).into_iter().filter(|index| !self.base.contains(index)).collect();
-        self.before_unpacking(phases::script_order(self.packages, rest.iter().copied()), runner, log)?;
+    /// Runs the scripts of the next phase that want to run before their package is unpacked, then unpacks it. False if
+    /// nothing is left.
+    pub(super) fn unpack_next(&mut self, runner: &Runner<'_>, log: &Path) -> Result<bool, Failure> {
+        let Some(phase) = self.phases.pop_front() else { return Ok(false) };
+        let indices = self.in_order(&phase);
+        self.before_unpacking(phases::script_order(self.packages, phase.into_iter()), runner, log)?;
         let diversions = self.root.read(b"var/lib/dpkg/diversions").map_err(Failure::system("read the diversions"))?;
         let ownership = Ownership::read(self.root).map_err(Failure::system("read users and overrides"))?;
-        let placements = self.unpack(&rest, &Diversions::parse(&diversions), ownership)?;
-        self.record(&rest)?;
+        let placements = self.unpack(&indices, &Diversions::parse(&diversions), ownership)?;
+        self.record(&indices)?;
         let paths = placements.iter().map(|placement| placement.path.as_slice());
         let mut events = Vec::new();
         for event in self.triggers.activated(paths) {
             events.extend_from_slice(event);
             events.extend_from_slice(b" -\n");
         }
-        self.append("triggers/Unincorp", &events)
+        self.append("triggers/Unincorp", &events)?;
+        Ok(true)
     }
 
-    /// Runs dpkg over everything that is not configured yet.
-    pub(super) fn configure_rest(&mut self, runner: &Runner<'_>, log: &Path) -> Result<(), Failure> {
-        self.configure(runner, log)
+    fn in_order(&self, phase: &BTreeSet<usize>) -> Vec<usize> {
+        order(self.packages).into_iter().filter(|index| phase.contains(index)).collect()
     }
 
     fn unpack(
@@ -221,7 +231,8 @@ impl<'a> Dpkg<'a> {
         self.packages.iter().find(|package| package.name() == "dpkg").map_or("", UnpackedPackage::version)
     }
 
-    fn configure(&mut self, runner: &Runner<'_>, log: &Path) -> Result<(), Failure> {
+    /// Runs dpkg over everything that is unpacked.
+    pub(super) fn configure(&mut self, runner: &Runner<'_>, log: &Path) -> Result<(), Failure> {
         let total = self.packages.len();
         let mut failed = None;
         let arguments =

@@ -1,8 +1,8 @@
 //! Process 1 of the sandbox: unpacks, runs scripts, reads the tree back, cleans up.
 //!
 //! ```text
-//! base: unpack ─ preinst ─ dpkg --configure     Essential, Pre-Depends and what these need
-//! rest: preinst ─ unpack ─ dpkg --configure     diversions and overrides of the scripts are honoured
+//! base: unpack ─ preinst ─ dpkg --configure          Essential and what it needs
+//! each phase: preinst ─ unpack ─ dpkg --configure    diversions and overrides of the scripts are honoured
 //! dpkg --audit ─ every process ended ─ read back ─ remove the tree
 //! ```
 
@@ -83,7 +83,7 @@ fn configure(
     let log = log.map_err(Failure::system("open the log of the scripts"))?;
 
     let mut dpkg = Dpkg::new(&packages, &root);
-    dpkg.unpack_base()?;
+    let base = dpkg.unpack_base()?;
     for file in files {
         let written = root.write(&file.path, &file.bytes, file.mode);
         written.map_err(Failure::system(format!("write {}", crate::tree::show(&file.path))))?;
@@ -97,13 +97,14 @@ fn configure(
     let log_path = workspace.join(LOG);
     dpkg.forbid_services()?;
     mounts::mask(&namespace)?;
-    dpkg.configure_base(&runner, &log_path)?;
+    dpkg.configure_base(&base, &runner, &log_path)?;
     if !debconf.is_empty() {
         dpkg.preseed(&runner, &log_path, debconf)?;
     }
-    dpkg.unpack_rest(&runner, &log_path)?;
-    mounts::mask(&namespace)?;
-    dpkg.configure_rest(&runner, &log_path)?;
+    while dpkg.unpack_next(&runner, &log_path)? {
+        mounts::mask(&namespace)?;
+        dpkg.configure(&runner, &log_path)?;
+    }
     dpkg.check(&runner, &log_path)?;
     dpkg.allow_services()?;
     let placed = dpkg.into_placed();

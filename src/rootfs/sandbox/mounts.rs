@@ -34,7 +34,8 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Programs that do nothing while scripts run, each with its reason.
-pub(super) const MASKED: [(&str, &str); 3] = [
+pub(super) const MASKED: [(&str, &str); 4] = [
+    ("usr/bin/ssh-keygen", "an image holds no host key: the machine makes its own when it boots"),
     ("usr/sbin/start-stop-daemon", "services are never started"),
     ("usr/sbin/update-initramfs", "the image's initrd is not made from its root file system"),
     ("usr/bin/dracut", "the image's initrd is not made from its root file system"),
