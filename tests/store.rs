@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use adamant::apt::{self, FileIdentity, IndexSource};
 use adamant::digest::Digest;
 use adamant::store::fetch::{FetchError, Fetcher, Options, Request, Retry, TransportError};
 use adamant::store::mirror::{Mirrors, Origin};
@@ -435,6 +436,25 @@ fn reads_an_index_within_its_limit() {
     assert_eq!(read(5_000).unwrap(), expected);
     let error = bench.fetcher().fetch_bytes("debian", "dists/sid/InRelease", None, 10).unwrap_err();
     assert!(matches!(error, FetchError::Missing { .. }), "{error:?}");
+}
+
+#[test]
+fn as_a_source_of_indexes_it_keeps_those_of_known_digest_and_tells_what_is_not_there() {
+    let bench = Bench::new();
+    let release = bench.file("dists/trixie/InRelease", 5_000);
+    let index = bench.file("dists/trixie/main/binary-amd64/Packages.xz", 5_000);
+    let fetcher = bench.fetcher();
+    let source: &dyn IndexSource = &fetcher;
+    let identity = Some(FileIdentity { size: index.size, digest: index.digest });
+    for _ in 0..2 {
+        assert_eq!(source.fetch("debian", &release.path, None).unwrap(), content(&release.path, 5_000));
+        assert_eq!(source.fetch("debian", &index.path, identity).unwrap(), content(&index.path, 5_000));
+    }
+    assert_eq!((bench.server.count(&release.path), bench.server.count(&index.path)), (2, 1));
+    let absent = source.fetch("debian", "dists/sid/InRelease", None);
+    assert!(matches!(absent, Err(apt::FetchError::NotFound)));
+    let unknown = source.fetch("nginx", "dists/sid/InRelease", None);
+    assert!(matches!(unknown, Err(apt::FetchError::Failed(error)) if error.to_string().contains("--mirror nginx=URL")));
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! With [`Options::offline`] no connection is opened, not even a name looked up; `file:` mirrors are not read either.
 
 mod error;
+mod index_source;
 mod partial;
 mod retry;
 mod source;
