@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use crate::apt::distribution::{self, DistributionError};
 use crate::apt::openpgp::OpenPgpError;
-use crate::apt::{self, FileIdentity, IndexSource, Keyring, LockError, LockRequest, Repository, Selector, SetRequest};
+use crate::apt::{self, Keyring, LockError, LockRequest, Repository, Selector, SetRequest};
 use crate::boot::initrd::contents;
 use crate::lock::{Lock, ParseLockError};
 use crate::recipe::{self, Recipe, Scripts, SourceContent, SourceContents};
-use crate::store::fetch::{FetchError, Fetcher};
+use crate::store::fetch::Fetcher;
 
 /// The set of the image's packages.
 pub const SYSTEM: &str = "system";
@@ -24,8 +24,6 @@ pub const INITRD: &str = "initrd";
 pub const INITRD_ADDITIONS: &str = "initrd-additions";
 /// The package that holds systemd's EFI stub.
 const STUB_PACKAGE: &str = "systemd-boot-efi";
-/// Bytes in an index whose size nobody has told, an InRelease file: Debian's has 150 kB.
-const RELEASE_MAX: u64 = 16 << 20;
 /// Bytes in a lock: a desktop's has half a megabyte.
 const LOCK_MAX: u64 = 64 << 20;
 
@@ -195,19 +193,5 @@ fn set<'a>(name: &str, packages: impl Iterator<Item = &'a recipe::PackageRequest
 
 /// Resolves the request against the archives as they are at `now`, in seconds since 1970.
 pub fn make(request: &LockRequest, fetcher: &Fetcher, now: u64) -> Result<Lock, MakeLockError> {
-    Ok(apt::lock(request, &Mirrored(fetcher), now)?)
-}
-
-/// Indexes from the host's mirrors.
-struct Mirrored<'a>(&'a Fetcher);
-
-impl IndexSource for Mirrored<'_> {
-    fn fetch(&self, repository: &str, path: &str, expected: Option<FileIdentity>) -> Result<Vec<u8>, apt::FetchError> {
-        let limit = expected.map_or(RELEASE_MAX, |identity| identity.size);
-        let expected = expected.map(|identity| (identity.digest, identity.size));
-        self.0.fetch_bytes(repository, path, expected, limit).map_err(|error| match error {
-            FetchError::Missing { .. } => apt::FetchError::NotFound,
-            error => apt::FetchError::Failed(Box::new(error)),
-        })
-    }
+    Ok(apt::lock(request, fetcher, now)?)
 }

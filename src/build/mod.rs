@@ -32,7 +32,7 @@ use crate::disk;
 use crate::lock::{Lock, LockedPackage};
 use crate::manifest::{self, DescribeError, Manifest, Package, Subject};
 use crate::recipe::{Diagnostics, Recipe, SourceContents};
-use crate::rootfs::{ConfigureError, OverlayError};
+use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
 use crate::store::StoreError;
 use crate::store::fetch::Fetcher;
 use crate::telemetry::Progress;
@@ -100,6 +100,9 @@ pub enum BuildError {
         /// Where it should be.
         path: String,
     },
+    /// What no image keeps.
+    #[error("cannot normalise the tree")]
+    Normalise(#[from] NormaliseError),
     /// The initrd.
     #[error("cannot make the initrd")]
     Initrd(#[from] InitrdError),

@@ -63,7 +63,7 @@ pub fn configured(
 /// Does to the configured `tree` what the recipe says, and takes away what is random or of this build only.
 pub fn finish(tree: &mut Tree, plan: &Plan<'_>) -> Result<(), BuildError> {
     let (recipe, epoch) = (plan.recipe, Timestamp::from_seconds(plan.epoch));
-    rootfs::normalise(tree, plan.epoch);
+    rootfs::normalise(tree, plan.epoch)?;
     rootfs::system::apply(tree, recipe, epoch)?;
     rootfs::users::apply(tree, recipe, epoch)?;
     write_state(tree, recipe, epoch)?;

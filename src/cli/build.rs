@@ -3,8 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
-use super::FetchArguments;
+use super::lock::now;
+use super::{Failure, FetchArguments, Kind, Output, fetch};
+use crate::build::packages::PackagesError;
+use crate::build::{self, BuildError, Plan, lock};
+use crate::recipe::{self, Overrides, Recipe, Scripts};
+use crate::rootfs::ConfigureError;
+use crate::telemetry::Event;
 
 /// Build the image that a recipe describes.
 ///
@@ -31,4 +38,94 @@ pub struct Arguments {
     /// Where packages come from.
     #[command(flatten)]
     pub fetch: FetchArguments,
+}
+
+/// Builds, with a lock made first where there is none.
+pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let recipe = recipe::load(&arguments.recipe, &Overrides { version: arguments.version.clone() })?;
+    if recipe.scripts == Scripts::None {
+        return Err(Failure::new(Kind::Recipe, NotAnImageError { recipe: arguments.recipe.clone() }));
+    }
+    let sources = recipe.read_sources()?;
+    let store = arguments.fetch.open_store()?;
+    // What cannot be removed now is tried again by the next command.
+    let _ = store.empty_trash(&build::system::remove_abandoned);
+    let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
+    let progress = fetch::progress(output);
+    let request = lock::request(&recipe, &sources)?;
+    let path = lock::path(&arguments.recipe);
+    let locked = match lock::read(&path, &request)? {
+        Some(lock) => lock,
+        None => {
+            let lock = lock::make(&request, &fetcher, now())?;
+            lock::write(&path, &lock)?;
+            progress.event(&Event::Message(&format!("locked: {}", path.display())));
+            lock
+        }
+    };
+    let plan = Plan {
+        recipe: &recipe,
+        sources: &sources,
+        epoch: recipe.epoch.unwrap_or(i64::try_from(locked.epoch).unwrap_or(i64::MAX)),
+        lock: &locked,
+        workers: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
+    };
+    let target = arguments.out.clone().unwrap_or_else(|| default_target(&recipe));
+    let built = build::build(&plan, &target, &fetcher, progress.as_ref())?;
+    // The user need not wait for the disk: what is lost in a power failure is built again.
+    let text = format!("{}\n", built.directory.display());
+    output.result(&text, || {
+        let stage = |stage: &build::stages::Stage| {
+            json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached })
+        };
+        json!({
+            "schema": "adamant.build/1",
+            "image": built.image,
+            "manifest": built.manifest,
+            "digest": built.digest,
+            "root_hash": built.root_hash,
+            "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
+            "cached": built.stages.iter().all(|stage| stage.cached),
+        })
+    })?;
+    Ok(fetcher.store().settle()?)
+}
+
+/// `out/<name>_<version>`.
+fn default_target(recipe: &Recipe) -> PathBuf {
+    PathBuf::from("out").join(format!("{}_{}", recipe.name.value, recipe.version.value))
+}
+
+/// A tools tree.
+#[derive(Debug, thiserror::Error)]
+#[error("{} says scripts = \"none\": it is a tree of unpacked packages, not an image that boots", .recipe.display())]
+struct NotAnImageError {
+    recipe: PathBuf,
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Recipe(found) => found.into(),
+            BuildError::Store(error) => error.into(),
+            BuildError::Packages(PackagesError::Fetch(error)) => error.into(),
+            BuildError::Packages(PackagesError::Store(error)) => error.into(),
+            error => Self::new(build_kind(&error), error),
+        }
+    }
+}
+
+fn build_kind(error: &BuildError) -> Kind {
+    match error {
+        BuildError::Configure(ConfigureError::Script { .. } | ConfigureError::Packages { .. })
+        | BuildError::NoSet(_)
+        | BuildError::Overlay(_)
+        | BuildError::Kernels(_)
+        | BuildError::NoFile { .. }
+        | BuildError::Tree(_)
+        | BuildError::Initrd(_) => Kind::Recipe,
+        BuildError::Packages(_) => Kind::Verification,
+        BuildError::Image(_) | BuildError::Normalise(_) | BuildError::Manifest(_) => Kind::Environment,
+        _ => Kind::Environment,
+    }
 }

@@ -79,22 +79,26 @@ fn store_kind(error: &StoreError) -> Kind {
 
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
-        let kind = match &error {
-            FetchError::Digest { .. } | FetchError::Size { .. } => Kind::Verification,
-            FetchError::Missing { .. }
-            | FetchError::TooLarge { .. }
-            | FetchError::Status { .. }
-            | FetchError::Transport { .. }
-            | FetchError::Untrusted { .. } => Kind::Remote,
-            FetchError::Path { .. } => Kind::Recipe,
-            FetchError::NoMirror { .. }
-            | FetchError::Offline { .. }
-            | FetchError::Read { .. }
-            | FetchError::Client { .. }
-            | FetchError::Runtime { .. } => Kind::Environment,
-            FetchError::Store(error) => store_kind(error),
-        };
-        Self::new(kind, error)
+        Self::new(fetch_kind(&error), error)
+    }
+}
+
+/// Which kind of failure a failed fetch is.
+pub(super) fn fetch_kind(error: &FetchError) -> Kind {
+    match error {
+        FetchError::Digest { .. } | FetchError::Size { .. } => Kind::Verification,
+        FetchError::Missing { .. }
+        | FetchError::TooLarge { .. }
+        | FetchError::Status { .. }
+        | FetchError::Transport { .. }
+        | FetchError::Untrusted { .. } => Kind::Remote,
+        FetchError::Path { .. } => Kind::Recipe,
+        FetchError::NoMirror { .. }
+        | FetchError::Offline { .. }
+        | FetchError::Read { .. }
+        | FetchError::Client { .. }
+        | FetchError::Runtime { .. } => Kind::Environment,
+        FetchError::Store(error) => store_kind(error),
     }
 }
 

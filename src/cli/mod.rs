@@ -76,6 +76,10 @@ struct Global {
 enum Verb {
     Init(init::Arguments),
     Schema(schema::Arguments),
+    Lock(lock::Arguments),
+    Build(build::Arguments),
+    Verify(verify::Arguments),
+    Inspect(inspect::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -110,6 +114,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match cli.verb {
         Verb::Init(arguments) => init::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
+        Verb::Lock(arguments) => lock::run(&arguments, &output),
+        Verb::Build(arguments) => build::run(&arguments, &output),
+        Verb::Verify(arguments) => verify::run(&arguments, &output),
+        Verb::Inspect(arguments) => inspect::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };
     match result {
