@@ -128,10 +128,11 @@ fn file(metadata: Metadata, content: &Content) -> Node {
 }
 
 fn refusal(span: Span, path: &str, error: TreeError) -> Diagnostic {
+    let at = |path: &[u8]| show(path).trim_end_matches('/').to_owned();
     let label = match error {
-        TreeError::Exists(at) => format!("{} is a directory of the image already", show(&at)),
-        TreeError::NotADirectory(at) => format!("{} is not a directory: something in front of it is a file", show(&at)),
-        TreeError::NotFound(at) => format!("a symbolic link on the way to {} leads nowhere", show(&at)),
+        TreeError::Exists(path) => format!("{} is a directory of the image already", at(&path)),
+        TreeError::NotADirectory(path) => format!("{} is not a directory of the image", at(&path)),
+        TreeError::NotFound(path) => format!("a symbolic link on the way to {} leads nowhere", at(&path)),
         other => other.to_string(),
     };
     Diagnostic::at(span, format!("cannot write `{path}`"), label)
