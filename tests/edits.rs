@@ -318,8 +318,9 @@ fn a_unit_that_does_not_exist_is_named_with_its_place() {
         ("usr/lib/systemd/system/logind.service", "[Service]\n"),
         ("usr/lib/systemd/system/multi-user.target.wants/logind.service", "-> ../logind.service"),
     ]);
-    let recipe =
-        recipe("[units]\nenable = ['ngnix.service', 'still.service', 'logind.service']\nmask = ['gone.service']\n");
+    let recipe = recipe(
+        "[units]\nenable = ['ngnix.service', 'still.service', 'logind.service']\nmask = ['gone.service']\n[[check]]\nname = 'c'\nunit = 'ngin.service'\n",
+    );
     let shown = units::apply(&mut tree, &recipe, EPOCH).unwrap_err().to_string();
     for part in [
         "the image has no unit `ngnix.service`\n --> recipe.toml:5:11",
@@ -327,6 +328,7 @@ fn a_unit_that_does_not_exist_is_named_with_its_place() {
         "`still.timer` starts it: enable that",
         "`multi-user.target` starts it by itself: leave it out",
         "the image has no unit `gone.service`",
+        "the image has no unit `ngin.service`",
     ] {
         assert!(shown.contains(part), "{part} is not in\n{shown}");
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use adamant::recipe::{
-    CheckKind, FileContent, LoadError, Overrides, Recipe, Sources, json_schema, load, parse, starter,
+    Check, CheckKind, FileContent, LoadError, Overrides, Recipe, Sources, json_schema, load, parse, starter,
 };
 use proptest::prelude::*;
 
@@ -293,4 +293,17 @@ proptest! {
             prop_assert!(shown.contains("r.toml"));
         }
     }
+}
+
+#[test]
+fn checks_go_through_json_and_back() {
+    let text = "[[check]]\nname = 'page'\nhttp = { path = '/x' }\ntimeout = 5\n\
+                [[check]]\nname = 'up'\nunit = 'a.service'\n[[check]]\nname = 'ok'\ncommand = ['/bin/true', 'x']\n";
+    let checks = recipe(text).checks;
+    let json = serde_json::to_value(&checks).unwrap();
+    let http = serde_json::json!({ "port": 80, "path": "/x", "status": 200 });
+    assert_eq!(json[0], serde_json::json!({ "name": "page", "http": http, "timeout-s": 5 }));
+    let mut back: Vec<Check> = serde_json::from_value(json).unwrap();
+    back.iter_mut().zip(&checks).for_each(|(back, check)| back.span = check.span);
+    assert_eq!(back, checks);
 }
