@@ -33,7 +33,9 @@ fn debian() -> Tree {
         ("usr/share/zoneinfo/Europe/Berlin", "TZif"),
         ("usr/share/zoneinfo/Etc/UTC", "TZif"),
         ("usr/share/zoneinfo/UTC", "-> Etc/UTC"),
-        ("var/run", "-> nowhere"),
+        ("var/nowhere", "-> gone"),
+        ("var/run", "-> /run"),
+        ("run/", ""),
     ])
 }
 
@@ -92,6 +94,9 @@ content = ""
 path = "/etc/passwd/x"
 content = ""
 [[file]]
+path = "/var/nowhere/x"
+content = ""
+[[file]]
 path = "/var/run/x"
 content = ""
 [[file]]
@@ -106,7 +111,8 @@ group = "ops"
         [
             "cannot write `/usr/bin`: /usr/bin is a directory of the image already",
             "cannot write `/etc/passwd/x`: /etc/passwd is not a directory of the image",
-            "cannot write `/var/run/x`: a symbolic link on the way to /var/run leads nowhere",
+            "cannot write `/var/nowhere/x`: a symbolic link on the way to /var/nowhere leads nowhere",
+            "cannot write `/var/run/x`: /run is made anew at each boot: nothing in the image's /run is ever seen",
             "the image has no user `www-dta`: did you mean \"www-data\"?",
             "the image has no group `ops`: no package makes it",
         ]
