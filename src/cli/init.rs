@@ -43,11 +43,17 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         if exists { failure.hint("choose another file: `adamant init FILE`; nothing was overwritten") } else { failure }
     })?;
     let path = arguments.path.display().to_string();
-    output.talk(&format!("wrote {path}; build the image with `adamant build {path}`"));
+    output.talk(&format!("wrote {path}; build the image with `adamant build {}`", shell_word(&path)));
     if output.json() {
         output.result("", || json!({ "schema": "adamant.init/1", "path": path, "name": name }))?;
     }
     Ok(())
+}
+
+/// As one would type it.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {

@@ -2,7 +2,6 @@
 //! taken note of, so that all of them are found in one go.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, listed, nearest};
 use super::resolved::*;
@@ -47,7 +46,16 @@ macro_rules! keyed {
     };
 }
 
-keyed!(Repository, name; FileEntry, path; DirectoryEntry, path; SymlinkEntry, path; User, name; Group, name; Check, name);
+impl Keyed for Check {
+    fn key(&self) -> &str {
+        &self.name
+    }
+    fn span(&self) -> Span {
+        self.span
+    }
+}
+
+keyed!(Repository, name; FileEntry, path; DirectoryEntry, path; SymlinkEntry, path; User, name; Group, name);
 
 /// The mistakes so far, and the ways to find one.
 #[derive(Default)]
@@ -289,7 +297,7 @@ const CHECK_TIMEOUT_S: u32 = 60;
 
 pub(super) fn check_of(found: &mut Found, check: At<schema::CheckTable>) -> Option<Check> {
     let (span, check) = (check.span, check.value);
-    let timeout = Duration::from_secs(check.timeout.map_or(CHECK_TIMEOUT_S, |timeout| timeout.value).into());
+    let timeout_s = check.timeout.map_or(CHECK_TIMEOUT_S, |timeout| timeout.value);
     let given: Vec<(&str, Span)> = [
         check.unit.as_ref().map(|unit| ("unit", unit.span)),
         check.http.as_ref().map(|http| ("http", http.span)),
@@ -304,7 +312,7 @@ pub(super) fn check_of(found: &mut Found, check: At<schema::CheckTable>) -> Opti
         return None;
     }
     let kind = if let Some(unit) = check.unit {
-        CheckKind::Unit(found.text("unit", unit, values::unit_name)?)
+        CheckKind::Unit(found.text("unit", unit, values::unit_name)?.value)
     } else if let Some(http) = check.http {
         http_of(found, http.value)?
     } else if let Some(command) = check.command {
@@ -320,7 +328,7 @@ pub(super) fn check_of(found: &mut Found, check: At<schema::CheckTable>) -> Opti
         found.0.push(complaint.help(help));
         return None;
     };
-    Some(Check { name: check.name, kind, timeout })
+    Some(Check { span: check.name.span, name: check.name.value, kind, timeout_s })
 }
 
 fn http_of(found: &mut Found, http: schema::HttpTable) -> Option<CheckKind> {

@@ -5,13 +5,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 pub use super::schema::{Account, Architecture, Pocket, Scripts, State};
-use super::source::{At, Sources};
+use super::source::{At, Sources, Span};
 
 /// What one image is made of.
 #[derive(Debug, Clone, Serialize)]
@@ -246,23 +245,28 @@ pub struct System {
     pub timezone: At<String>,
 }
 
-/// A check of `boot --test`.
-#[derive(Debug, Clone, Serialize)]
+/// A check of `boot --test`. It goes into the manifest as it is, and comes back from there without its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Check {
     /// As its result is reported.
-    pub name: At<String>,
+    pub name: String,
     /// What must hold.
+    #[serde(flatten)]
     pub kind: CheckKind,
-    /// Within this time.
-    pub timeout: Duration,
+    /// Seconds within which it must hold; until then it is tried again.
+    pub timeout_s: u32,
+    /// Where the recipe says it.
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// What a check asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckKind {
     /// The unit is active.
-    Unit(At<String>),
+    Unit(String),
     /// An HTTP request from within the machine to itself is answered.
     Http {
         /// TCP port.
@@ -272,6 +276,7 @@ pub enum CheckKind {
         /// Expected status.
         status: u16,
         /// Text in the body.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         contains: Option<String>,
     },
     /// A program exits with 0; at least its name is there.

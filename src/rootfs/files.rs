@@ -10,7 +10,7 @@
 use super::users::Accounts;
 use crate::recipe::{
     Account, At, Diagnostic, Diagnostics, DirectoryEntry, FileContent, FileEntry, Ownership, Recipe, SourceContent,
-    SourceContents, Span, SymlinkEntry, listed,
+    SourceContents, Span, SymlinkEntry, listed, values,
 };
 use crate::tree::{Content, Kind, Metadata, Node, Timestamp, Tree, TreeError, TreePath, show, split};
 
@@ -118,7 +118,13 @@ impl Writer<'_> {
 
     fn take_note(&mut self, path: &At<String>, written: Result<(), TreeError>) {
         if let Err(error) = written {
-            self.found.push(refusal(path.span, path, error));
+            return self.found.push(refusal(path.span, path, error));
+        }
+        // A link on the way (/var/run) may lead to where nothing of an image is ever seen.
+        let Ok((place, _)) = self.tree.resolve_parent(path.as_bytes()) else { return };
+        if let Err(fault) = values::image_path(&show(&place)) {
+            let complaint = Diagnostic::at(path.span, format!("cannot write `{}`", path.value), fault.label);
+            self.found.push(complaint.help(format!("the path leads to {}", show(&place))));
         }
     }
 }
@@ -128,10 +134,11 @@ fn file(metadata: Metadata, content: &Content) -> Node {
 }
 
 fn refusal(span: Span, path: &str, error: TreeError) -> Diagnostic {
+    let at = |path: &[u8]| show(path).trim_end_matches('/').to_owned();
     let label = match error {
-        TreeError::Exists(at) => format!("{} is a directory of the image already", show(&at)),
-        TreeError::NotADirectory(at) => format!("{} is not a directory: something in front of it is a file", show(&at)),
-        TreeError::NotFound(at) => format!("a symbolic link on the way to {} leads nowhere", show(&at)),
+        TreeError::Exists(path) => format!("{} is a directory of the image already", at(&path)),
+        TreeError::NotADirectory(path) => format!("{} is not a directory of the image", at(&path)),
+        TreeError::NotFound(path) => format!("a symbolic link on the way to {} leads nowhere", at(&path)),
         other => other.to_string(),
     };
     Diagnostic::at(span, format!("cannot write `{path}`"), label)

@@ -180,7 +180,10 @@ fn os_release(tree: &mut Tree, recipe: &Recipe, epoch: Timestamp) -> Step {
     let node = Node { metadata, kind: Kind::File(Content::from_bytes(text)) };
     tree.replace(&place, node).map_err(|error| refusal(path, &error))?;
     // A copy in /etc would go on saying what it said.
-    link(tree, "/etc/os-release", "../usr/lib/os-release", epoch)
+    match tree.resolve(b"/etc/os-release") {
+        Ok((found, _)) if found == place => Ok(()),
+        _ => link(tree, "/etc/os-release", "../usr/lib/os-release", epoch),
+    }
 }
 
 /// As a shell reads it: `~` and `^` are letters only in quotation marks (os-release(5)).

@@ -4,4 +4,5 @@
 pub mod executable;
 pub mod http;
 pub mod oracle;
+pub mod recipes;
 pub mod torture;

@@ -23,10 +23,10 @@ use std::collections::BTreeSet;
 
 use self::install::{LoadError, SEARCH_PATH, Unit, UnitName, load, names};
 use super::files::put;
-use crate::recipe::{At, Diagnostic, Diagnostics, Recipe, nearest, values};
+use crate::recipe::{At, CheckKind, Diagnostic, Diagnostics, Recipe, nearest, values};
 use crate::tree::{Kind, Metadata, Node, NodeId, Timestamp, Tree, TreeError, components, show};
 
-/// Disables, enables and masks what `recipe` says, in this order.
+/// Disables, enables and masks what `recipe` says, in this order; its checks must name units that exist.
 pub fn apply(tree: &mut Tree, recipe: &Recipe, epoch: Timestamp) -> Result<(), Diagnostics> {
     let mut found = Vec::new();
     let mut note = |result: Result<(), Fault>, unit: &At<String>, verb: &str, tree: &Tree| {
@@ -44,7 +44,19 @@ pub fn apply(tree: &mut Tree, recipe: &Recipe, epoch: Timestamp) -> Result<(), D
     for unit in &units.mask {
         note(mask(tree, unit, epoch), unit, "mask", tree);
     }
+    for check in &recipe.checks {
+        let CheckKind::Unit(name) = &check.kind else { continue };
+        if matches!(load(tree, name), Err(LoadError::Missing)) && !is_made_at_run_time(name) {
+            let unit = At::new(name.clone(), check.span);
+            found.push(Fault::Load(LoadError::Missing).diagnostic(&unit, "check", tree));
+        }
+    }
     if found.is_empty() { Ok(()) } else { Err(recipe.complain(found)) }
+}
+
+/// Whether units of this type are made from fstab, the partition table and hardware while the machine runs.
+fn is_made_at_run_time(name: &str) -> bool {
+    [".device", ".mount", ".swap"].contains(&UnitName::new(name).suffix())
 }
 
 /// Why something was not done to a unit.
@@ -246,9 +258,7 @@ fn link(tree: &mut Tree, path: &str, target: &str, epoch: Timestamp) -> Result<(
 
 /// `systemctl mask NAME`.
 fn mask(tree: &mut Tree, name: &str, epoch: Timestamp) -> Result<(), Fault> {
-    // Units of these types are made from fstab, the partition table and hardware while the machine runs.
-    let made_at_run_time = [".device", ".mount", ".swap"].contains(&UnitName::new(name).suffix());
-    if matches!(load(tree, name), Err(LoadError::Missing)) && !made_at_run_time {
+    if matches!(load(tree, name), Err(LoadError::Missing)) && !is_made_at_run_time(name) {
         return Err(LoadError::Missing.into());
     }
     let path = format!("{}/{name}", SEARCH_PATH[0]);
