@@ -319,10 +319,8 @@ mod tests {
         let mut tree = Tree::default();
         tree.make_directories(b"a/b", &Metadata::with_mode(0o755)).unwrap();
         tree.make_directories(b"c", &Metadata::with_mode(0o755)).unwrap();
-        let file = |size| Node {
-            metadata: Metadata::with_mode(0o644),
-            kind: Kind::File(Content::from_bytes(vec![0; size])),
-        };
+        let file =
+            |size| Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(Content::from_bytes(vec![0; size])) };
         tree.insert(b"a/b/large", file(100)).unwrap();
         tree.insert(b"a/small", file(1)).unwrap();
         tree.insert(b"c/x", file(10)).unwrap();

@@ -7,8 +7,8 @@ use adamant::boot::pe::{NewSection, Pe, PeError};
 use adamant::boot::uki::{self, Parts, Uki, UkiError};
 use adamant::tree::Content;
 
-use crate::disk::noise;
 use crate::support::executable::{executable, kernel, stub};
+use crate::support::image::noise;
 use crate::support::oracle::{oracle, run};
 
 fn parts() -> Parts {

@@ -90,7 +90,14 @@ impl Found<'_> {
         let one = |entry: &crate::disk::Entry| {
             let range = entry.range();
             let size = range.end - range.start;
-            partition_text(&entry.label, entry.type_uuid, entry.uuid, &manifest::attributes_to_text(entry.attributes), range.start, size)
+            partition_text(
+                &entry.label,
+                entry.type_uuid,
+                entry.uuid,
+                &manifest::attributes_to_text(entry.attributes),
+                range.start,
+                size,
+            )
         };
         self.parts.table.entries.iter().map(one).collect::<Vec<_>>().join(", ")
     }
@@ -115,17 +122,20 @@ impl Found<'_> {
     fn compare_packages(&self, said: &Manifest) -> Result<(), Failure> {
         let Some(found) = &self.packages else { return Ok(()) };
         let system = said.packages.iter().filter(|package| package.set == "system");
-        let mut said: Vec<_> =
-            system.map(|p| (p.name.clone(), p.architecture.clone(), p.version.clone())).collect();
+        let mut said: Vec<_> = system.map(|p| (p.name.clone(), p.architecture.clone(), p.version.clone())).collect();
         said.sort();
-        let text = |(name, architecture, version): &(String, String, String)| format!("{name}:{architecture} {version}");
+        let text =
+            |(name, architecture, version): &(String, String, String)| format!("{name}:{architecture} {version}");
         let missing = said.iter().find(|package| found.binary_search(package).is_err());
         let more = found.iter().find(|package| said.binary_search(package).is_err());
         let problem = match (missing, more) {
-            (Some(package), _) => Problem::Package { package: text(package), difference: "is not installed in the image" },
-            (None, Some(package)) => {
-                Problem::Package { package: text(package), difference: "is installed in the image, but not in the manifest" }
+            (Some(package), _) => {
+                Problem::Package { package: text(package), difference: "is not installed in the image" }
             }
+            (None, Some(package)) => Problem::Package {
+                package: text(package),
+                difference: "is installed in the image, but not in the manifest",
+            },
             (None, None) => return Ok(()),
         };
         Err(self.parts.failure(self.parts.root.start, problem))

@@ -27,8 +27,8 @@ mod beside;
 mod failure;
 mod parts;
 
-pub use failure::{Failure, Problem};
 pub(crate) use beside::read_manifest;
+pub use failure::{Failure, Problem};
 pub(crate) use parts::{Parts, locate};
 
 use std::path::{Path, PathBuf};

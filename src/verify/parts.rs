@@ -98,8 +98,8 @@ impl Parts {
             }
         };
         let start = |offset| esp.start + volume.place(&uki_path, offset).unwrap_or(0);
-        let uki = Uki::read(uki_content.clone())
-            .map_err(|error| failure(start(error.offset()), Problem::Uki(error)))?;
+        let uki =
+            Uki::read(uki_content.clone()).map_err(|error| failure(start(error.offset()), Problem::Uki(error)))?;
         let command_line_offset = uki.pe.section(".cmdline").map_or(0, |section| section.range().start);
         let root_hash = command_line::root_hash(&uki.command_line)
             .map_err(|error| failure(start(command_line_offset), Problem::CommandLine(error)))?;
@@ -125,9 +125,7 @@ impl Parts {
     /// Nothing is hidden: neither between the partitions, nor on the EFI system partition, nor in the UKI.
     pub fn check(&self) -> Result<(), Failure> {
         self.check_gaps()?;
-        self.volume
-            .check()
-            .map_err(|error| self.failure(self.esp.start + error.offset(), Problem::Esp(error)))?;
+        self.volume.check().map_err(|error| self.failure(self.esp.start + error.offset(), Problem::Esp(error)))?;
         self.check_esp_files()?;
         let check = self.uki.pe.check();
         check.map_err(|error| self.failure(self.uki_offset(error.offset()), Problem::Executable(error)))
@@ -164,10 +162,8 @@ impl Parts {
 
     /// Root hash ↔ partition UUIDs, labels ↔ os-release, kernel ↔ what the UKI says of it.
     pub fn check_ties(&self) -> Result<(), Failure> {
-        let halves = [
-            (1, "root", self.root_hash.data_partition()),
-            (2, "root-verity", self.root_hash.hash_partition()),
-        ];
+        let halves =
+            [(1, "root", self.root_hash.data_partition()), (2, "root-verity", self.root_hash.hash_partition())];
         for (index, partition, expected) in halves {
             let found = self.table.entries[index].uuid;
             if found != expected {

@@ -2,5 +2,6 @@
 #![allow(dead_code)]
 
 pub mod executable;
+pub mod image;
 pub mod oracle;
 pub mod torture;
