@@ -5,17 +5,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::identifier::Uuid;
 
 /// A processor architecture, by Debian's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// x86-64.
+    /// 64-bit x86 (x86-64)
+    #[default]
     Amd64,
-    /// 64-bit ARM.
+    /// 64-bit ARM (aarch64)
     Arm64,
 }
 

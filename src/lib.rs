@@ -18,6 +18,7 @@ pub mod recipe;
 pub mod rootfs;
 pub mod store;
 pub mod sys;
+pub mod telemetry;
 pub mod tree;
 pub mod verify;
 pub mod verity;

@@ -4,6 +4,7 @@ mod apt;
 mod boot;
 mod cli;
 mod disk;
+mod edits;
 mod erofs;
 mod recipe;
 mod rootfs;

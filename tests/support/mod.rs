@@ -3,5 +3,7 @@
 
 pub mod executable;
 pub mod image;
+pub mod http;
 pub mod oracle;
+pub mod recipes;
 pub mod torture;

@@ -1,0 +1,162 @@
+//! What adamant itself writes into an initrd: units, drop-ins and the few files of `/etc`.
+
+/// Busybox commands that the scripts here and in `boot::state` call; each a symlink, unless a package has the program.
+pub const BUSYBOX_APPLETS: &[&str] = &[
+    "sh", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "grep", "ln", "ls", "mkdir", "mv", "readlink", "rm",
+    "sed", "sleep", "stat", "sync", "tar", "tr",
+];
+
+/// Wants and requirements that the units of the packages do not have of themselves.
+pub const SYMLINKS: &[(&str, &str)] = &[
+    ("usr/lib/systemd/system/default.target", "initrd.target"),
+    ("usr/lib/systemd/system/ctrl-alt-del.target", "reboot.target"),
+    ("usr/lib/systemd/system/initrd-root-fs.target.requires/sysroot.mount", "../sysroot.mount"),
+    ("usr/lib/systemd/system/initrd-root-fs.target.requires/adamant-state.service", "../adamant-state.service"),
+    // Upstream, initrd-parse-etc.service starts it after a look into /sysroot/etc/fstab; here nothing is loaded again.
+    ("usr/lib/systemd/system/initrd.target.wants/initrd-cleanup.service", "../initrd-cleanup.service"),
+    ("usr/lib/systemd/system/sysinit.target.wants/systemd-udevd.service", "../systemd-udevd.service"),
+    ("usr/lib/systemd/system/sysinit.target.wants/systemd-udev-trigger.service", "../systemd-udev-trigger.service"),
+    ("usr/lib/systemd/system/sysinit.target.requires/veritysetup.target", "../veritysetup.target"),
+    ("usr/lib/systemd/system/sockets.target.wants/systemd-udevd-control.socket", "../systemd-udevd-control.socket"),
+    ("usr/lib/systemd/system/sockets.target.wants/systemd-udevd-kernel.socket", "../systemd-udevd-kernel.socket"),
+];
+
+/// Path, mode, text.
+pub fn files() -> impl Iterator<Item = (&'static str, u16, &'static str)> {
+    [
+        ("etc/passwd", 0o644, "root:x:0:0:root:/root:/usr/sbin/nologin\n"),
+        ("etc/group", 0o644, GROUP),
+        ("etc/systemd/system.conf", 0o644, SYSTEM_CONF),
+        ("usr/lib/systemd/system/sysroot.mount", 0o644, SYSROOT_MOUNT),
+        ("usr/lib/systemd/system/adamant-state.service", 0o644, STATE_SERVICE),
+        ("usr/lib/systemd/system/emergency.target", 0o644, EMERGENCY_TARGET),
+        ("usr/lib/systemd/system/adamant-refuse.service", 0o644, REFUSE_SERVICE),
+        ("usr/lib/adamant/refuse", 0o755, REFUSE),
+        ("usr/lib/udev/rules.d/65-adamant.rules", 0o644, RULES),
+        ("usr/lib/systemd/system/systemd-udevd.service.d/initrd.conf", 0o644, UDEVD_DROP_IN),
+        ("usr/lib/systemd/system/systemd-udev-trigger.service.d/initrd.conf", 0o644, TRIGGER_DROP_IN),
+    ]
+    .into_iter()
+}
+
+/// The groups that udev's rules name, by Debian's fixed numbers; those without a fixed number are root's until the
+/// system's own udev corrects them.
+const GROUP: &str = "\
+root:x:0:
+tty:x:5:
+disk:x:6:
+lp:x:7:
+kmem:x:15:
+dialout:x:20:
+cdrom:x:24:
+tape:x:26:
+audio:x:29:
+video:x:44:
+input:x:0:
+kvm:x:0:
+render:x:0:
+sgx:x:0:
+clock:x:0:
+";
+
+/// No journal here: systemd's programs speak to the kernel's log themselves. A disk that is not there within 45 seconds will not come.
+const SYSTEM_CONF: &str = "\
+[Manager]
+DefaultEnvironment=SYSTEMD_LOG_TARGET=kmsg
+DefaultStandardOutput=null
+DefaultDeviceTimeoutSec=45s
+";
+
+const SYSROOT_MOUNT: &str = "\
+[Unit]
+Description=Root File System
+DefaultDependencies=no
+Before=initrd-root-fs.target
+
+[Mount]
+What=/dev/mapper/root
+Where=/sysroot
+Type=erofs
+Options=ro
+";
+
+const STATE_SERVICE: &str = "\
+[Unit]
+Description=State of the Machine
+DefaultDependencies=no
+Requires=sysroot.mount
+After=sysroot.mount
+Before=initrd-root-fs.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/lib/adamant/state
+";
+
+/// Where systemd goes when something failed. There is no shell: a machine that does not prove its root file system
+/// does not serve.
+const EMERGENCY_TARGET: &str = "\
+[Unit]
+Description=Refuse to Boot
+DefaultDependencies=no
+Requires=adamant-refuse.service
+After=adamant-refuse.service
+AllowIsolate=yes
+";
+
+const REFUSE_SERVICE: &str = "\
+[Unit]
+Description=Refuse to Boot
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/lib/adamant/refuse
+StandardOutput=tty
+TTYPath=/dev/console
+";
+
+/// Says which units failed, on the console and to whoever listens on the report port; then ends the machine.
+const REFUSE: &str = r#"#!/usr/bin/busybox sh
+failed=$(systemctl --failed --plain --no-legend | cut -d ' ' -f 1 | tr '\n' ' ')
+echo "adamant: this machine refuses to boot; failed: ${failed:-unknown}"
+for name in /sys/class/virtio-ports/*/name; do
+    [ "$(cat "$name" 2>/dev/null)" = adamant.report ] || continue
+    port=${name%/name}
+    echo "refused ${failed:-unknown}" > "/dev/${port##*/}"
+done
+sleep 3
+systemctl --force --force reboot
+"#;
+
+/// Nothing here loads a module on the kernel's request (there is no `modprobe`), so what the root file system needs is
+/// loaded before any partition is announced.
+const RULES: &str = r#"ACTION!="remove", SUBSYSTEM=="block", ENV{DEVTYPE}=="partition", IMPORT{builtin}="kmod load dm_verity erofs overlay"
+"#;
+
+/// The initrd runs nothing that the sandbox would keep udev from; setting it up costs more than udev's work.
+const UDEVD_DROP_IN: &str = "\
+[Service]
+CapabilityBoundingSet=~
+PrivateMounts=no
+ProtectHostname=no
+MemoryDenyWriteExecute=no
+RestrictAddressFamilies=
+RestrictRealtime=no
+RestrictSUIDSGID=no
+SystemCallFilter=
+SystemCallArchitectures=
+LockPersonality=no
+IPAddressDeny=
+WatchdogSec=0
+";
+
+/// Only buses on which disks hang, disks, and the CPU (its features load the hash's fast code).
+const TRIGGER_DROP_IN: &str = "\
+[Service]
+ExecStart=
+ExecStart=-udevadm trigger --type=devices --action=add --subsystem-match=acpi --subsystem-match=platform --subsystem-match=pci --subsystem-match=virtio --subsystem-match=vmbus --subsystem-match=xen --subsystem-match=scsi --subsystem-match=nvme --subsystem-match=cpu --subsystem-match=block
+";
