@@ -23,10 +23,16 @@ fn main() -> io::Result<()> {
     let ours = fastest(|| pool.install(|| format(&data, &hash)))?;
     println!("adamant verity::format      {:>7.3} s  {:>6.0} MB/s  {CORES} threads", ours.as_secs_f64(), rate(ours));
     let checked = fastest(|| pool.install(|| check(&data, &hash)))?;
-    println!("adamant verity::verify      {:>7.3} s  {:>6.0} MB/s  {CORES} threads", checked.as_secs_f64(), rate(checked));
+    println!(
+        "adamant verity::verify      {:>7.3} s  {:>6.0} MB/s  {CORES} threads",
+        checked.as_secs_f64(),
+        rate(checked)
+    );
     let mut command = Command::new("veritysetup");
     command.args(["format", "--salt", &"00".repeat(32)]).args([&data, &hash]);
-    match fastest(|| if command.output()?.status.success() { Ok(()) } else { Err(io::Error::other("veritysetup failed")) }) {
+    match fastest(
+        || if command.output()?.status.success() { Ok(()) } else { Err(io::Error::other("veritysetup failed")) },
+    ) {
         Ok(theirs) => {
             println!("veritysetup format          {:>7.3} s  {:>6.0} MB/s", theirs.as_secs_f64(), rate(theirs));
             println!("times faster                {:>7.2}", theirs.as_secs_f64() / ours.as_secs_f64());

@@ -2,8 +2,8 @@
 #![allow(dead_code)]
 
 pub mod executable;
-pub mod image;
 pub mod http;
+pub mod image;
 pub mod oracle;
 pub mod recipes;
 pub mod torture;
