@@ -7,24 +7,11 @@ use adamant::architecture::Architecture;
 use adamant::disk::{self, Disk, Esp};
 use adamant::filesystem::fat;
 use adamant::identifier::{Seed, Uuid};
-use adamant::tree::{Content, Kind, Metadata, Node, Timestamp, Tree};
+use adamant::tree::{Content, Kind, Metadata, Tree};
 use adamant::verity;
 
+use crate::support::image::{file, noise};
 use crate::support::oracle::{oracle, run};
-
-/// Bytes without a pattern, the same in each run.
-pub fn noise(size: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
-}
 
 #[test]
 fn veritysetup_makes_the_same_hash_partition_byte_for_byte() {
@@ -49,11 +36,6 @@ fn veritysetup_makes_the_same_hash_partition_byte_for_byte() {
         fs::write(&hash_path, &hash).unwrap();
         run(oracle("veritysetup").unwrap().arg("verify").args([&data_path, &hash_path]).arg(root.to_string()));
     }
-}
-
-fn file(bytes: impl Into<Vec<u8>>) -> Node {
-    let metadata = Metadata { mtime: Timestamp::from_seconds(1_700_000_000), ..Metadata::with_mode(0o644) };
-    Node { metadata, kind: Kind::File(Content::from_bytes(bytes)) }
 }
 
 /// Long, short, mixed-case and non-ASCII names, empty and large files, a directory of several clusters.

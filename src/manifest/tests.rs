@@ -1,3 +1,5 @@
+//! Manifests: their one text, and how they differ.
+
 use super::*;
 use crate::tree::{Content, DeviceNumber, Kind, Metadata, Node, Timestamp, Tree};
 

@@ -13,6 +13,9 @@ pub fn executable(sections: &[(&str, &[u8])]) -> Vec<u8> {
     put(start + 20, &(optional_size as u16).to_le_bytes());
     let optional = start + 24;
     put(optional, &0x20bu16.to_le_bytes());
+    // Entry point and code: where the first section will be.
+    put(optional + 16, &4096u32.to_le_bytes());
+    put(optional + 20, &4096u32.to_le_bytes());
     put(optional + 32, &4096u32.to_le_bytes());
     put(optional + 36, &512u32.to_le_bytes());
     put(optional + 60, &(headers_size as u32).to_le_bytes());

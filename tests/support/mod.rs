@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod executable;
 pub mod http;
+pub mod image;
 pub mod oracle;
 pub mod recipes;
 pub mod torture;

@@ -1,3 +1,5 @@
+//! FAT32 volumes: what is written reads back, what is wrong is named.
+
 use super::*;
 use crate::tree::{Content, Kind, Metadata, Node, ReadAt, Timestamp, Tree};
 
