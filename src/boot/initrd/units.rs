@@ -2,8 +2,8 @@
 
 /// Busybox commands that the scripts here and in `boot::state` call; each a symlink, unless a package has the program.
 pub const BUSYBOX_APPLETS: &[&str] = &[
-    "sh", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "grep", "head", "ln", "ls", "mkdir", "mv",
-    "readlink", "rm", "sed", "sleep", "stat", "sync", "tar", "tr",
+    "sh", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "dmesg", "grep", "head", "ln", "ls", "mkdir", "mv",
+    "readlink", "rm", "rmdir", "sed", "sleep", "stat", "sync", "tail", "tar", "tr",
 ];
 
 /// Wants and requirements that the units of the packages do not have of themselves.
@@ -136,6 +136,8 @@ TTYPath=/dev/console
 /// Says which units failed, on the console and to whoever listens on the report port; then ends the machine.
 const REFUSE: &str = r#"#!/usr/bin/busybox sh
 failed=$(systemctl --failed --plain --no-legend | cut -d ' ' -f 1 | tr '\n' ' ')
+echo "adamant: the last messages before the failure:"
+dmesg | tail -n 25
 echo "adamant: this machine refuses to boot; failed: ${failed:-unknown}"
 for name in /sys/class/virtio-ports/*/name; do
     [ "$(cat "$name" 2>/dev/null)" = adamant.report ] || continue

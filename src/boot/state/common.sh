@@ -5,9 +5,10 @@ root=/sysroot
 memory=/run/adamant/state
 credentials=/run/credentials/@system
 
+# No journal runs yet: the kernel's log is where this ends up, errors on the console too.
+exec > /dev/kmsg 2>&1
 say() {
-    echo "<3>adamant: $*" > /dev/kmsg
-    echo "adamant: $*" > /dev/console
+    echo "<3>adamant: $*"
 }
 
 # Overlays in memory for the directories named. One mount(8) for all: starting programs is what takes the time here.

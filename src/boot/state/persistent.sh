@@ -14,22 +14,30 @@ if ! systemd-repart --dry-run=no --definitions=/usr/lib/adamant/repart.d --seed=
     say "cannot make or grow the partition of /var on /dev/$disk: the disk must be larger than the image, by 256 MiB or more"
     exit 1
 fi
+# Its type, as udev read it from the table: names are free for anyone to use.
+type=4d21b016-b534-45c2-a9fb-5c16e091fd2d
 find_var() {
-    for event in /sys/class/block/"$disk"/*/uevent; do
-        if grep -qx PARTNAME=var "$event"; then
-            partition=${event%/uevent}
+    for partition in /sys/class/block/"$disk"/*/partition; do
+        partition=${partition%/partition}
+        if grep -qx "E:ID_PART_ENTRY_TYPE=$type" "/run/udev/data/b$(cat "$partition/dev")" 2> /dev/null; then
             echo "/dev/${partition##*/}"
             return
         fi
     done
 }
-device=$(find_var)
+device=
+tries=100
+while [ -z "$device" ] && [ "$tries" -gt 0 ]; do
+    device=$(find_var)
+    [ -n "$device" ] || sleep 0.1
+    tries=$((tries - 1))
+done
 if [ -z "$device" ]; then
     say "the partition of /var on /dev/$disk is not there"
     exit 1
 fi
 status=0
-e2fsck -p "$device" > /dev/kmsg 2>&1 || status=$?
+e2fsck -p "$device" || status=$?
 # 1: errors corrected; 2: corrected, reboot advised if mounted, which it is not.
 if [ "$status" -ge 4 ]; then
     say "the file system of /var on $device is damaged beyond automatic repair"
@@ -55,17 +63,23 @@ if [ "$(cat "$var/lib/adamant/image" 2> /dev/null || true)" != "$hash" ]; then
     echo "$hash" > "$var/lib/adamant/image"
 fi
 
+# Bound and released, not moved: systemd makes all mounts shared, and shared ones cannot be moved.
+rebind() {
+    busybox mount --bind "$1" "$2"
+    busybox umount "$1"
+}
 if [ -d "$root/var/lib/dpkg" ]; then
     busybox mount --bind "$root/var/lib/dpkg" /run/adamant/dpkg
-    busybox mount --move "$var" "$root/var"
-    mkdir -p "$root/var/lib/dpkg"
-    busybox mount --move /run/adamant/dpkg "$root/var/lib/dpkg"
+    mkdir -p "$var/lib/dpkg"
+    rebind "$var" "$root/var"
+    rebind /run/adamant/dpkg "$root/var/lib/dpkg"
 else
-    busybox mount --move "$var" "$root/var"
+    rebind "$var" "$root/var"
 fi
+rmdir "$var" /run/adamant/dpkg
 for name in root home srv; do
     case $name in root) home=roothome ;; *) home=$name ;; esac
-    [ -d "$root/$name" ] && busybox mount --bind "$root/var/$home" "$root/$name"
+    [ ! -d "$root/$name" ] || busybox mount --bind "$root/var/$home" "$root/$name"
 done
 
 overlay etc
