@@ -18,9 +18,8 @@ pub mod source;
 pub mod universe;
 pub mod version;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-
-use rayon::prelude::*;
 
 use crate::digest::Digest;
 use crate::lock::{Lock, LockedPackage};
@@ -50,6 +49,13 @@ pub enum LockError {
     /// An index contradicts the format.
     #[error(transparent)]
     Universe(#[from] UniverseError),
+    /// The system gives no thread to resolve in.
+    #[error("cannot start a thread")]
+    Thread {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A set cannot be had.
     #[error("cannot resolve the packages of {set}")]
     Resolve {
@@ -100,20 +106,39 @@ pub fn lock(request: &LockRequest, source: &dyn IndexSource, now: u64) -> Result
     let loaded = source::load(&request.repositories, &request.architecture, source, now)?;
     let (sources, indexes): (Vec<SourceIndex>, Vec<_>) = loaded.into_iter().unzip();
     let universe = Universe::new(&sources, &request.architecture)?;
-    let sets = request
-        .sets
-        .par_iter()
-        .map(|set| match resolve::resolve(&universe, set) {
-            Ok(versions) => Ok((set.name.clone(), locked(&universe, versions))),
-            Err(source) => Err(LockError::Resolve { set: set.name.clone(), source: Box::new(source) }),
-        })
-        .collect::<Result<_, _>>()?;
+    let sets = resolve_sets(&universe, &request.sets)?;
     Ok(Lock {
         request: request.digest(),
         architecture: request.architecture.clone(),
         epoch: indexes.iter().map(|index| index.date).max().unwrap_or(0),
         indexes,
         sets,
+    })
+}
+
+/// Resolves the sets side by side, each on a stack as deep as the resolver may go.
+fn resolve_sets(
+    universe: &Universe<'_>,
+    sets: &[SetRequest],
+) -> Result<BTreeMap<String, Vec<LockedPackage>>, LockError> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = sets
+            .iter()
+            .map(|set| {
+                let resolve = || resolve::resolve(universe, set).map(|versions| locked(universe, versions));
+                let thread = std::thread::Builder::new().stack_size(resolve::STACK_BYTES);
+                (set, thread.spawn_scoped(scope, resolve))
+            })
+            .collect();
+        let finish = |(set, thread): (&SetRequest, std::io::Result<std::thread::ScopedJoinHandle<'_, _>>)| {
+            let thread = thread.map_err(|source| LockError::Thread { source })?;
+            let resolved = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            match resolved {
+                Ok(packages) => Ok((set.name.clone(), packages)),
+                Err(source) => Err(LockError::Resolve { set: set.name.clone(), source: Box::new(source) }),
+            }
+        };
+        threads.into_iter().map(finish).collect()
     })
 }
 

@@ -112,6 +112,8 @@ pub(super) struct Version<'a> {
     pub record: &'a Record,
     first_dependency: u32,
     end_dependency: u32,
+    first_provided: u32,
+    end_provided: u32,
 }
 
 /// All indexes as one graph.
@@ -125,6 +127,8 @@ pub struct Universe<'a> {
     mentions: u32,
     versions: Vec<Version<'a>>,
     dependencies: Vec<Dependency<'a>>,
+    /// What versions provide, one after the other.
+    provided: Vec<PackageId>,
     /// Further sources of a version, beside its first.
     further_origins: Vec<(VersionId, u32)>,
 }
@@ -142,6 +146,7 @@ impl<'a> Universe<'a> {
             mentions: 0,
             versions: Vec::with_capacity(records),
             dependencies: Vec::with_capacity(records * 10),
+            provided: Vec::new(),
             further_origins: Vec::new(),
         };
         for (origin, source) in (0..).zip(sources) {
@@ -188,7 +193,7 @@ impl<'a> Universe<'a> {
         }
         let version = VersionId(self.versions.len() as u32);
         self.packages[package.0 as usize].versions.insert(place, version);
-        let first_dependency = self.dependencies.len() as u32;
+        let (first_dependency, first_provided) = (self.dependencies.len() as u32, self.provided.len() as u32);
         self.versions.push(Version {
             package,
             text,
@@ -197,11 +202,14 @@ impl<'a> Universe<'a> {
             record,
             first_dependency,
             end_dependency: first_dependency,
+            first_provided,
+            end_provided: first_provided,
         });
         for field in RELATION_FIELDS {
             self.add_relations(version, index, record, field).map_err(|problem| (field.name(), problem))?;
         }
         self.versions[version.0 as usize].end_dependency = self.dependencies.len() as u32;
+        self.versions[version.0 as usize].end_provided = self.provided.len() as u32;
         self.set_flags(package, index.name(record), record);
         Ok(())
     }
@@ -262,6 +270,7 @@ impl<'a> Universe<'a> {
         // That a package stands in for itself goes without saying.
         if own.package != target || claimed.is_some_and(|claimed| claimed != own.text) {
             self.packages[target.0 as usize].providers.push(Provider { version, claimed });
+            self.provided.push(target);
         }
     }
 
@@ -332,6 +341,12 @@ impl<'a> Universe<'a> {
     pub(super) fn dependencies(&self, version: VersionId) -> &[Dependency<'a>] {
         let version = self.version(version);
         &self.dependencies[version.first_dependency as usize..version.end_dependency as usize]
+    }
+
+    /// The names that the version stands in for.
+    pub(super) fn provided(&self, version: VersionId) -> &[PackageId] {
+        let version = self.version(version);
+        &self.provided[version.first_provided as usize..version.end_provided as usize]
     }
 
     /// The sources that list this version, the one it is taken from first.

@@ -6,11 +6,10 @@ use super::stages::Stages;
 use super::{BuildError, Plan};
 use crate::boot::state;
 use crate::lock::LockedPackage;
-use crate::recipe::Recipe;
 use crate::rootfs::deb::UnpackedPackage;
 use crate::rootfs::{self, SeedFile, Settings};
 use crate::store::{StageKey, Store};
-use crate::tree::{Content, Kind, Metadata, Node, Timestamp, Tree};
+use crate::tree::{Timestamp, Tree};
 
 /// Raised whenever the same packages would be configured otherwise.
 const CONFIGURE_VERSION: u32 = 1;
@@ -66,23 +65,9 @@ pub fn finish(tree: &mut Tree, plan: &Plan<'_>) -> Result<(), BuildError> {
     rootfs::normalise(tree, plan.epoch)?;
     rootfs::system::apply(tree, recipe, epoch)?;
     rootfs::users::apply(tree, recipe, epoch)?;
-    write_state(tree, recipe, epoch)?;
+    state::apply(tree, recipe.state, epoch)?;
     rootfs::files::apply(tree, recipe, plan.sources, epoch)?;
     rootfs::units::apply(tree, recipe, epoch)?;
-    Ok(())
-}
-
-/// The files by which the image takes part in its state: before the recipe's own, which may replace them.
-fn write_state(tree: &mut Tree, recipe: &Recipe, epoch: Timestamp) -> Result<(), BuildError> {
-    for entry in state::system(recipe.state) {
-        let path = entry.path.as_bytes();
-        let directory = Metadata { mtime: epoch, ..Metadata::with_mode(0o755) };
-        if let Some((parent, _)) = crate::tree::split(path) {
-            tree.make_directories(parent, &directory)?;
-        }
-        let metadata = Metadata { mtime: epoch, ..Metadata::with_mode(entry.mode) };
-        tree.replace(path, Node { metadata, kind: Kind::File(Content::from_bytes(entry.text)) })?;
-    }
     Ok(())
 }
 

@@ -102,9 +102,24 @@ impl Root {
         let (parent, name) = split(path).ok_or(io::ErrorKind::NotFound)?;
         self.make_directories(parent)?;
         let directory = self.directory(parent)?;
-        mkdirat(&directory, name, Mode::from_bits_truncate(0o755))?;
+        match mkdirat(&directory, name, Mode::from_bits_truncate(0o755)) {
+            // Another thread needed it, too.
+            Err(nix::errno::Errno::EEXIST) => return self.directory(path).map(drop),
+            made => made?,
+        }
         fchmodat(&directory, name, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
         Ok(())
+    }
+
+    /// The directory at `path`, made with mode 755 where no package ships it.
+    pub(super) fn directory_or_make(&self, path: &TreePath) -> io::Result<OwnedFd> {
+        match self.directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_directories(path)?;
+                self.directory(path)
+            }
+            other => other,
+        }
     }
 }
 

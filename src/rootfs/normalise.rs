@@ -79,6 +79,8 @@ pub const RULES: &[Rule] = &[
     rule("var/lib/systemd/credential.secret", Action::Remove, "a random secret that all machines would share"),
     rule("var/lib/urandom/random-seed", Action::Remove, "a seed that all machines would share is none"),
     rule("root/.rnd", Action::Remove, "OpenSSL's random state"),
+    rule("var/lib/postgresql/*/main", Action::Remove, "a database with a random identity; pg_createcluster makes one"),
+    rule("etc/postgresql/*/main", Action::Remove, "settings of a database that is not there"),
     // Logs: what was installed when is in the lock and the manifest.
     rule("var/log/**", Action::RemoveFilled, "says when and where the image was built"),
     // Backups of files that are right there.

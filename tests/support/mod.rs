@@ -1,6 +1,7 @@
 //! What several integration tests share.
 #![allow(dead_code)]
 
+pub mod archive;
 pub mod executable;
 pub mod http;
 pub mod image;

@@ -117,6 +117,14 @@ pub fn tree(scale: Scale) -> Tree {
     builder.tree()
 }
 
+/// Only files of all sizes: what old tools can take too.
+pub fn files() -> Tree {
+    let mut builder = Builder::new();
+    sizes(&mut builder);
+    duplicates(&mut builder);
+    builder.tree()
+}
+
 fn sizes(builder: &mut Builder) {
     for size in [0, 1, 59, 60, 61, 155, 156, 160, 4031, 4032, 4033, 4064, 4065, 4095, 4096, 4097, 8191, 8192, 65537] {
         builder.file(format!("noise-{size}"), noise(size as u64, size));
@@ -153,12 +161,15 @@ pub struct Pattern;
 
 impl ReadAt for Pattern {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        for (byte, position) in buffer.iter_mut().zip(offset..) {
-            // Lines of 64 bytes that count up: repetitive, but no line is the one before.
-            *byte = match position % 64 {
-                0..8 => (position / 64 >> (8 * (position % 8))) as u8,
-                column => column as u8,
-            };
+        // Lines of 64 bytes that count up: repetitive, but no line is the one before.
+        let (mut rest, mut position) = (buffer, offset);
+        while !rest.is_empty() {
+            let mut line: [u8; 64] = std::array::from_fn(|column| column as u8);
+            line[..8].copy_from_slice(&(position / 64).to_le_bytes());
+            let part = &line[(position % 64) as usize..];
+            let count = part.len().min(rest.len());
+            rest[..count].copy_from_slice(&part[..count]);
+            (rest, position) = (&mut rest[count..], position + count as u64);
         }
         Ok(())
     }
@@ -166,12 +177,21 @@ impl ReadAt for Pattern {
 
 fn sparse(builder: &mut Builder) {
     let mib = 1 << 20;
-    builder.add("sparse-1G", 0o644, islands(1 << 30, &[mib..mib + 4096, 700 * mib..700 * mib + 8192]));
+    builder.add("sparse-64M", 0o644, islands(64 * mib, &[mib..mib + 4096, 40 * mib..40 * mib + 8192]));
     let many: Vec<_> = (0..800).map(|number| number * 8192..number * 8192 + 4096).collect();
     builder.add("sparse-many", 0o644, islands(800 * 8192, &many));
     builder.add("sparse-empty", 0o644, islands(1_000_003, &[]));
     builder.add("sparse-little", 0o644, islands(100_000, &[0..50_001, 60_000..100_000]));
     builder.add("sparse-unaligned", 0o644, islands(100_001, &[1..2, 4095..4097, 99_999..100_001]));
+}
+
+/// Files beyond 4 GiB: nearly all hole, and all data.
+pub fn large() -> Tree {
+    let mut builder = Builder::new();
+    builder.add("sparse-5G", 0o644, islands(5 << 30, &[0..1, (4 << 30) - 1..(4 << 30) + 1, (5 << 30) - 1..5 << 30]));
+    builder.add("sparse-8T", 0o644, islands(1 << 43, &[1 << 42..(1 << 42) + 1]));
+    builder.add("data-4G", 0o644, Kind::File(Content::new((4 << 30) + 12_345, Arc::new(Pattern), 0)));
+    builder.tree()
 }
 
 fn symlinks_and_links(builder: &mut Builder, scale: Scale) {

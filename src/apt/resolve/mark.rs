@@ -70,7 +70,9 @@ impl<'u, 'a> State<'u, 'a> {
         if !installed {
             if fails_early {
                 let choice = self.choice_mut(package);
-                (choice.install, choice.marked, choice.candidate) = (None, false, None);
+                (choice.install, choice.marked) = (None, false);
+                self.notice(package);
+                self.discard_candidate(package);
                 return false;
             }
             failed = true;
@@ -93,6 +95,7 @@ impl<'u, 'a> State<'u, 'a> {
         choice.marked = true;
         choice.install = choice.candidate;
         choice.automatic = !manner.asked_for;
+        self.notice(package);
     }
 
     /// Whether everything that the candidate must have exists at all; if not, it is no candidate any more.
@@ -102,13 +105,14 @@ impl<'u, 'a> State<'u, 'a> {
         let exists = needs.all(|group| {
             group.iter().any(|dependency| {
                 self.has_target(package, dependency, View::Install)
-                    || self.has_target(package, dependency, View::Candidate)
+                    || self.has_target(package, dependency, View::Believed)
             })
         });
         let choice = self.choice_mut(package);
         if !exists && !choice.protected {
-            choice.candidate = None;
             choice.marked = false;
+            choice.install = None;
+            self.discard_candidate(package);
         }
         exists
     }
@@ -151,9 +155,8 @@ impl<'u, 'a> State<'u, 'a> {
                         return false;
                     }
                 } else if propagates {
-                    let choice = self.choice_mut(other);
-                    choice.candidate = choice.install;
-                    choice.protected = true;
+                    self.discard_candidate(other);
+                    self.choice_mut(other).protected = true;
                 }
             }
         }
@@ -171,6 +174,7 @@ impl<'u, 'a> State<'u, 'a> {
         }
         choice.marked = false;
         choice.install = None;
+        self.notice(package);
         true
     }
 

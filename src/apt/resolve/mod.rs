@@ -6,6 +6,7 @@
 //! the set that `apt-get install` gives on an empty system.
 
 mod mark;
+mod repair;
 mod request;
 mod select;
 mod state;
@@ -15,6 +16,9 @@ use super::universe::{Universe, VersionId};
 use mark::Manner;
 pub use request::{PackageRequest, ParseRequestError, Selector, SetRequest};
 use state::State;
+
+/// Marking recurses along dependencies, at most 3000 deep as in apt; this is ten times what that takes.
+pub(super) const STACK_BYTES: usize = 64 << 20;
 
 /// A version that exists, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +108,7 @@ fn versions(available: &[Available]) -> String {
 pub(super) fn resolve(universe: &Universe<'_>, request: &SetRequest) -> Result<Vec<VersionId>, ResolveError> {
     let choices = select::candidates(universe, request)?;
     let selected = select::select(universe, request, &choices)?;
-    let mut state = State { universe, choices, recommends: request.recommends };
+    let mut state = State::new(universe, choices, request.recommends);
     let asked_for = Manner { follow: false, asked_for: true, depth: 0 };
     for (version, _) in &selected {
         let package = universe.version(*version).package;
@@ -115,6 +119,10 @@ pub(super) fn resolve(universe: &Universe<'_>, request: &SetRequest) -> Result<V
     }
     for (version, _) in &selected {
         state.mark(universe.version(*version).package, Manner { follow: true, ..asked_for });
+    }
+    if state.broken().next().is_some() {
+        let requested: Vec<_> = selected.iter().map(|(version, _)| universe.version(*version).package).collect();
+        state.repair(&requested);
     }
     let broken: Vec<_> = state.broken().collect();
     if !broken.is_empty() {

@@ -15,8 +15,7 @@ pub(super) type Selected = Vec<(VersionId, Option<String>)>;
 
 /// The candidate of every package, by the repositories' priorities, what is excluded, and the pins.
 pub(super) fn candidates(universe: &Universe<'_>, request: &SetRequest) -> Result<Vec<Choice>, ResolveError> {
-    let mut choices: Vec<Choice> =
-        universe.packages().map(|package| Choice { candidate: best(universe, package), ..Choice::default() }).collect();
+    let mut choices: Vec<Choice> = universe.packages().map(|package| Choice::of(best(universe, package))).collect();
     for name in &request.excluded {
         if let Some(package) = universe.find(name) {
             choices[package.0 as usize].candidate = None;

@@ -19,6 +19,17 @@ pub(super) struct Choice {
     pub protected: bool,
     /// Here for the sake of others.
     pub automatic: bool,
+    /// The candidate that was taken away, and when.
+    discarded: Option<(VersionId, u32)>,
+    /// When apt last looked again at the dependencies on this name.
+    seen: u32,
+}
+
+impl Choice {
+    /// Left out, with this candidate.
+    pub fn of(candidate: Option<VersionId>) -> Self {
+        Self { candidate, ..Self::default() }
+    }
 }
 
 /// Which of a package's versions a question is about.
@@ -28,6 +39,9 @@ pub(super) enum View {
     Install,
     /// What could be.
     Candidate,
+    /// What apt's cache says could be. It learns late that a candidate was taken away: at the next change of a package
+    /// of that name, or of one that provides it. Sets depend on it, so it is kept track of.
+    Believed,
 }
 
 /// Everything chosen so far.
@@ -36,9 +50,15 @@ pub(super) struct State<'u, 'a> {
     pub choices: Vec<Choice>,
     /// Whether `Recommends` are followed.
     pub recommends: bool,
+    /// Counts the events that [`View::Believed`] is about.
+    clock: u32,
 }
 
 impl<'u, 'a> State<'u, 'a> {
+    pub fn new(universe: &'u Universe<'a>, choices: Vec<Choice>, recommends: bool) -> Self {
+        Self { universe, choices, recommends, clock: 0 }
+    }
+
     pub fn choice(&self, package: PackageId) -> &Choice {
         &self.choices[package.0 as usize]
     }
@@ -47,10 +67,38 @@ impl<'u, 'a> State<'u, 'a> {
         &mut self.choices[package.0 as usize]
     }
 
-    fn viewed(&self, package: PackageId, view: View) -> Option<VersionId> {
+    fn viewed(&self, package: PackageId, target: PackageId, view: View) -> Option<VersionId> {
+        let choice = self.choice(package);
         match view {
-            View::Install => self.choice(package).install,
-            View::Candidate => self.choice(package).candidate,
+            View::Install => choice.install,
+            View::Candidate => choice.candidate,
+            View::Believed => {
+                let unnoticed = choice.discarded.filter(|(_, when)| *when > self.choice(target).seen);
+                choice.candidate.or(unnoticed.map(|(version, _)| version))
+            }
+        }
+    }
+
+    /// Takes the candidate away, except for what is to be installed already.
+    pub fn discard_candidate(&mut self, package: PackageId) {
+        self.clock += 1;
+        let clock = self.clock;
+        let choice = self.choice_mut(package);
+        if let Some(lost) = choice.candidate.filter(|_| choice.candidate != choice.install) {
+            choice.discarded = Some((lost, clock));
+            choice.candidate = choice.install;
+        }
+    }
+
+    /// To be called after every change of what will be installed.
+    pub fn notice(&mut self, package: PackageId) {
+        self.clock += 1;
+        let clock = self.clock;
+        self.choice_mut(package).seen = clock;
+        if let Some(candidate) = self.choice(package).candidate {
+            for &name in self.universe.provided(candidate) {
+                self.choice_mut(name).seen = clock;
+            }
         }
     }
 
@@ -66,12 +114,12 @@ impl<'u, 'a> State<'u, 'a> {
         // Nobody conflicts with himself, be it by his own name or by one that he provides.
         let ignored = move |package: PackageId| is_negative(dependency.field) && package == owner;
         let own = self
-            .viewed(dependency.target, view)
+            .viewed(dependency.target, dependency.target, view)
             .filter(move |&version| !ignored(dependency.target) && universe.is_satisfied_by(dependency, version));
         let providers = universe.package(dependency.target).providers.iter().filter(move |provider| {
             let package = universe.version(provider.version).package;
             !ignored(package)
-                && self.viewed(package, view) == Some(provider.version)
+                && self.viewed(package, dependency.target, view) == Some(provider.version)
                 && universe.is_satisfied_by_provider(dependency, provider)
         });
         own.into_iter().chain(providers.map(|provider| provider.version))

@@ -41,6 +41,7 @@ const WANTED: &[Wanted] = &[
     required("erofs", "the root file system"),
     required("overlay", "what is writable stands over what is not"),
     optional("autofs4", "systemd loads it before anything else"),
+    optional("loop", "on it the file system of a persistent machine's /var is made"),
     optional("ext4", "a persistent machine's /var"),
     optional("sha256-ssse3", "dm-verity's hash with the CPU's SHA or AVX instructions"),
     optional("virtio_pci", "KVM, GCE, most others: the bus"),
@@ -64,6 +65,9 @@ const WANTED: &[Wanted] = &[
     optional("tpm_tis", "sealed credentials"),
     optional("pvpanic-pci", "tells the virtual machine monitor of a panic before the root is mounted"),
 ];
+
+/// A module's name to its file: below `usr/lib/modules/<release>`, and the node.
+type Files = BTreeMap<Vec<u8>, (Vec<u8>, NodeId)>;
 
 /// A module file, read.
 struct Module {
@@ -113,7 +117,7 @@ fn canonical(name: &[u8]) -> Vec<u8> {
 }
 
 /// Every module file by its name.
-fn files(kernel: &Tree, root: &str) -> Result<BTreeMap<Vec<u8>, (Vec<u8>, NodeId)>, InitrdError> {
+fn files(kernel: &Tree, root: &str) -> Result<Files, InitrdError> {
     let directory = kernel.lookup(root.as_bytes()).ok_or_else(|| InitrdError::NoModules { path: root.to_owned() })?;
     let mut files = BTreeMap::new();
     let mut pending = vec![(Vec::new(), directory)];

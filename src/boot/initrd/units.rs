@@ -2,8 +2,8 @@
 
 /// Busybox commands that the scripts here and in `boot::state` call; each a symlink, unless a package has the program.
 pub const BUSYBOX_APPLETS: &[&str] = &[
-    "sh", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "grep", "ln", "ls", "mkdir", "mv", "readlink", "rm",
-    "sed", "sleep", "stat", "sync", "tar", "tr",
+    "sh", "awk", "basename", "cat", "chmod", "chown", "cp", "cut", "dmesg", "grep", "head", "ln", "ls", "mkdir", "mv",
+    "readlink", "rm", "rmdir", "sed", "sleep", "stat", "sync", "tail", "tar", "tr",
 ];
 
 /// Wants and requirements that the units of the packages do not have of themselves.
@@ -14,6 +14,7 @@ pub const SYMLINKS: &[(&str, &str)] = &[
     ("usr/lib/systemd/system/initrd-root-fs.target.requires/adamant-state.service", "../adamant-state.service"),
     // Upstream, initrd-parse-etc.service starts it after a look into /sysroot/etc/fstab; here nothing is loaded again.
     ("usr/lib/systemd/system/initrd.target.wants/initrd-cleanup.service", "../initrd-cleanup.service"),
+    ("usr/lib/systemd/system/sysinit.target.wants/adamant-entropy.service", "../adamant-entropy.service"),
     ("usr/lib/systemd/system/sysinit.target.wants/systemd-udevd.service", "../systemd-udevd.service"),
     ("usr/lib/systemd/system/sysinit.target.wants/systemd-udev-trigger.service", "../systemd-udev-trigger.service"),
     ("usr/lib/systemd/system/sysinit.target.requires/veritysetup.target", "../veritysetup.target"),
@@ -29,6 +30,7 @@ pub fn files() -> impl Iterator<Item = (&'static str, u16, &'static str)> {
         ("etc/systemd/system.conf", 0o644, SYSTEM_CONF),
         ("usr/lib/systemd/system/sysroot.mount", 0o644, SYSROOT_MOUNT),
         ("usr/lib/systemd/system/adamant-state.service", 0o644, STATE_SERVICE),
+        ("usr/lib/systemd/system/adamant-entropy.service", 0o644, ENTROPY_SERVICE),
         ("usr/lib/systemd/system/emergency.target", 0o644, EMERGENCY_TARGET),
         ("usr/lib/systemd/system/adamant-refuse.service", 0o644, REFUSE_SERVICE),
         ("usr/lib/adamant/refuse", 0o755, REFUSE),
@@ -94,6 +96,18 @@ RemainAfterExit=yes
 ExecStart=/usr/lib/adamant/state
 ";
 
+/// Without a source of entropy the kernel makes its own as soon as someone waits for it, which takes a second or two
+/// of computing. Opening the root file system waits for it: this starts it while udev looks for the disk.
+const ENTROPY_SERVICE: &str = "\
+[Unit]
+Description=Initialise the Random Number Generator
+DefaultDependencies=no
+
+[Service]
+Type=simple
+ExecStart=busybox head -c 1 /dev/random
+";
+
 /// Where systemd goes when something failed. There is no shell: a machine that does not prove its root file system
 /// does not serve.
 const EMERGENCY_TARGET: &str = "\
@@ -122,6 +136,8 @@ TTYPath=/dev/console
 /// Says which units failed, on the console and to whoever listens on the report port; then ends the machine.
 const REFUSE: &str = r#"#!/usr/bin/busybox sh
 failed=$(systemctl --failed --plain --no-legend | cut -d ' ' -f 1 | tr '\n' ' ')
+echo "adamant: the last messages before the failure:"
+dmesg | tail -n 25
 echo "adamant: this machine refuses to boot; failed: ${failed:-unknown}"
 for name in /sys/class/virtio-ports/*/name; do
     [ "$(cat "$name" 2>/dev/null)" = adamant.report ] || continue

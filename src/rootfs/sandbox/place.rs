@@ -145,7 +145,7 @@ impl Placer<'_> {
         let same_directory = |a: &(Vec<u8>, &Placement), b: &(Vec<u8>, &Placement)| parent(&a.0) == parent(&b.0);
         let groups: Vec<_> = files.chunk_by(same_directory).collect();
         let made = groups.into_par_iter().map_init(Vec::new, |buffer, group| {
-            let directory = self.root.directory(parent(&group[0].0)).map_err(at(&group[0].0))?;
+            let directory = self.root.directory_or_make(parent(&group[0].0)).map_err(at(&group[0].0))?;
             let file =
                 |(path, item): &(Vec<u8>, &Placement)| self.file(&directory, path, item, buffer).map_err(at(path));
             group.iter().map(file).collect::<Result<Vec<_>, _>>()
@@ -157,7 +157,7 @@ impl Placer<'_> {
             let path = target(item);
             let make = || {
                 let (parent, name) = split(&path).ok_or(io::ErrorKind::InvalidInput)?;
-                remove_file(&self.root.directory(parent)?, name)?;
+                remove_file(&self.root.directory_or_make(parent)?, name)?;
                 link(self.root, &first, &path)
             };
             make().map_err(at(&path))?;
@@ -189,7 +189,7 @@ impl Placer<'_> {
             set_mode(&root, mode)?;
             return Ok(None);
         };
-        let parent = self.root.directory(parent)?;
+        let parent = self.root.directory_or_make(parent)?;
         match mkdirat(&parent, name, Mode::from_bits_truncate(0o700)) {
             // A script was first. dpkg leaves a directory, or a symlink to one, as it is.
             Err(nix::errno::Errno::EEXIST) => return self.root.directory(&item.path).map(|_| None),

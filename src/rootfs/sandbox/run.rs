@@ -23,7 +23,7 @@ use super::MARKER;
 use super::wire::Failure;
 
 /// The environment of scripts: the same on every host. dpkg adds its own variables.
-const ENVIRONMENT: [(&str, &str); 10] = [
+const ENVIRONMENT: [(&str, &str); 11] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
     ("LC_ALL", "C.UTF-8"),
@@ -34,6 +34,8 @@ const ENVIRONMENT: [(&str, &str); 10] = [
     ("INITRD", "No"),
     // systemctl and its kin change files only and talk to no manager.
     ("SYSTEMD_OFFLINE", "1"),
+    // Python's own cache of a module depends on what else it has loaded; packages compile theirs explicitly.
+    ("PYTHONDONTWRITEBYTECODE", "1"),
     // Output goes to a file: no pager, no colours.
     ("PAGER", "cat"),
     ("DPKG_COLORS", "never"),

@@ -207,10 +207,10 @@ impl Walk<'_> {
         let runs = map::runs(self.image, self.super_block, located, &mut self.budget)?;
         let packed_size = self.packed.as_ref().map_or(0, Content::size);
         for run in runs.iter() {
-            if let Place::Fragment(offset) = run.place {
-                if offset.checked_add(run.length).is_none_or(|end| end > packed_size) {
-                    return corrupt(located.end().next_multiple_of(8), Fault::Fragment);
-                }
+            if let Place::Fragment(offset) = run.place
+                && offset.checked_add(run.length).is_none_or(|end| end > packed_size)
+            {
+                return corrupt(located.end().next_multiple_of(8), Fault::Fragment);
             }
         }
         Ok(content::content(self.image, located.inode.size, runs, self.packed.as_ref()))

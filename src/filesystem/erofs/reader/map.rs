@@ -316,7 +316,7 @@ fn compact_index(
             let told = (low & u32::from(BLOCK_COUNT_FLAG) != 0).then_some(low & !u32::from(BLOCK_COUNT_FLAG));
             // The block count of an extent stands behind its head, which counted one already if it is in this pack.
             if let Some(told) = told.filter(|_| big) {
-                blocks += told.wrapping_sub(u32::from(position > 0));
+                blocks = u32::wrapping_add(blocks, told).wrapping_sub(u32::from(position > 0));
             }
             entries.push(Entry::NonHead { blocks: told });
         } else {

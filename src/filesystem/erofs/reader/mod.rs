@@ -298,3 +298,161 @@ fn check_checksum(image: &Image, super_block: &SuperBlock) -> Result<(), ReadErr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::filesystem::erofs::{Compression, Options, write};
+    use crate::tree::{Content, Kind, Metadata, Node};
+
+    /// A small image with something of everything, whose super block has no checksum.
+    fn image(compression: Compression) -> Vec<u8> {
+        let mut tree = Tree::default();
+        let mut metadata = Metadata::with_mode(0o755);
+        metadata.xattrs.insert(b"user.a".to_vec(), b"1".to_vec());
+        metadata.xattrs.insert(b"security.b".to_vec(), b"shared".to_vec());
+        tree.make_directories(b"a/b", &metadata).unwrap();
+        let text: Vec<u8> = (0..30_000_u32).flat_map(|n| (n * n % 977).to_le_bytes()).collect();
+        let holes = Content::from_bytes(text.clone()).with_extents([0..10, 70_000..70_001]);
+        for (path, kind) in [
+            (&b"a/large"[..], Kind::File(Content::from_bytes(text.clone()))),
+            (b"a/medium", Kind::File(Content::from_bytes(&text[..9000]))),
+            (b"a/small", Kind::File(Content::from_bytes(&text[..900]))),
+            (b"a/b/tiny", Kind::File(Content::from_bytes("tiny"))),
+            (b"a/b/holes", Kind::File(holes)),
+            (b"a/link", Kind::Symlink(b"b/tiny".to_vec())),
+            (b"fifo", Kind::Fifo),
+        ] {
+            tree.insert(path, Node { metadata: metadata.clone(), kind }).unwrap();
+        }
+        tree.link(b"fifo", b"a/fifo").unwrap();
+        let options =
+            Options { compression, pcluster: 8192, packed_max: 4096, workers: NonZeroUsize::MIN, ..Options::default() };
+        let mut out = Cursor::new(Vec::new());
+        write(&tree, &options, &mut out).unwrap();
+        let mut image = out.into_inner();
+        image[1032] &= !1;
+        image
+    }
+
+    /// Reads all metadata and the start of every content.
+    fn read_all(image: &[u8]) -> Result<usize, io::Error> {
+        let tree = Reader::open(Arc::new(image.to_vec()), image.len() as u64)?.tree()?;
+        let mut names = 0;
+        for (_, id) in tree.walk() {
+            names += 1;
+            if let Kind::File(content) = &tree.node(id).kind {
+                let mut bytes = vec![0; content.size().min(200_000) as usize];
+                content.read_exact_at(&mut bytes, 0)?;
+            }
+        }
+        Ok(names)
+    }
+
+    #[test]
+    fn a_changed_image_never_panics() {
+        for compression in [Compression::None, Compression::Lz4 { level: 9 }, Compression::Zstd { level: 3 }] {
+            let image = image(compression);
+            assert_eq!(read_all(&image).unwrap(), 11);
+            let mut random = 1_u64;
+            let mut next = || {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                random >> 33
+            };
+            let metadata = u32::from_le_bytes(image[1064..1068].try_into().unwrap()) as u64 * 4096;
+            let mut refused = 0;
+            for round in 0..3000 {
+                let mut changed = image.clone();
+                for _ in 0..=round % 4 {
+                    // The super block, the metadata, anywhere.
+                    let position = match next() % 4 {
+                        0 => 1024 + next() % 128,
+                        1 => next() % image.len() as u64,
+                        _ => metadata + next() % (image.len() as u64 - metadata),
+                    };
+                    let values = [0, 0xff, next() as u8, changed[position as usize] ^ 1 << (next() % 8)];
+                    changed[position as usize] = values[next() as usize % 4];
+                }
+                refused += usize::from(read_all(&changed).is_err());
+            }
+            assert!(refused > 300, "{refused} of 3000 were refused");
+            for size in (0..image.len()).step_by(97) {
+                assert!(read_all(&image[..size]).is_err(), "cut to {size} bytes");
+            }
+        }
+    }
+
+    /// Byte of the image where the inode of `path` stands.
+    fn inode_of(image: &[u8], path: &[u8]) -> usize {
+        let word = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize;
+        let area = word(1064) * 4096;
+        let mut inode = area + usize::from(u16::from_le_bytes(image[1038..1040].try_into().unwrap())) * 32;
+        for name in crate::tree::components(path) {
+            let entry = (inode..).find(|at| image[*at..].starts_with(name) && *at > inode + 64).unwrap();
+            // The entry whose name stands there: by its name offset, within one block of inline entries.
+            let base = inode + if image[inode] & 1 == 1 { 64 } else { 32 };
+            let base = base
+                + match image[inode + 2] {
+                    0 => 0,
+                    count => 12 + 4 * (usize::from(count) - 1),
+                };
+            let position = (0..).find(|n| base + usize::from(image[base + 12 * n + 8]) == entry).unwrap();
+            inode = area + word(base + 12 * position) * 32;
+        }
+        inode
+    }
+
+    fn fault(image: &[u8]) -> (u64, Fault) {
+        match Reader::open(Arc::new(image.to_vec()), image.len() as u64).and_then(|reader| reader.tree()) {
+            Err(ReadError::Corrupt { offset, fault }) => (offset, fault),
+            other => panic!("{:?}", other.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn an_error_has_the_byte_where_the_wrong_thing_stands() {
+        let good = image(Compression::Zstd { level: 3 });
+        let changed = |at: usize, value: u8| {
+            let mut image = good.clone();
+            image[at] = value;
+            image
+        };
+        let fifo = inode_of(&good, b"fifo");
+        let links = fifo + if good[fifo] & 1 == 1 { 44 } else { 6 };
+        assert_eq!(fault(&changed(links, 3)), (links as u64, Fault::Links { found: 3, names: 2 }));
+        assert_eq!(fault(&changed(fifo, 0x20)), (fifo as u64, Fault::InodeFormat));
+        let large = inode_of(&good, b"a/large");
+        let size = large + 8;
+        assert_eq!(fault(&changed(size + 3, 0x7f)), (size as u64, Fault::Amplified));
+        let mut wrong_checksum = good.clone();
+        wrong_checksum[1032] |= 1;
+        wrong_checksum[1030] ^= 1;
+        let opened = Reader::open(Arc::new(wrong_checksum.clone()), wrong_checksum.len() as u64);
+        assert!(matches!(opened, Err(ReadError::Checksum { offset: 1028, .. })));
+        let opened = Reader::open(Arc::new(vec![0_u8; 8192]), 8192);
+        assert!(matches!(opened, Err(ReadError::Magic { offset: 1024, found: 0 })));
+    }
+
+    #[test]
+    fn a_broken_cluster_is_told_when_it_is_read_with_its_offset() {
+        let mut image = image(Compression::Zstd { level: 3 });
+        let large = inode_of(&image, b"a/large");
+        let xattrs = 12 + 4 * (usize::from(image[large + 2]) - 1);
+        let base = large + xattrs + if image[large] & 1 == 1 { 64 } else { 32 };
+        let index = base.next_multiple_of(8) + 16;
+        let block = u32::from_le_bytes(image[index + 4..index + 8].try_into().unwrap()) as usize;
+        image[block * 4096..(block + 2) * 4096].fill(0x55);
+        let tree = Reader::open(Arc::new(image.clone()), image.len() as u64).unwrap().tree().unwrap();
+        let Kind::File(content) = &tree.node(tree.lookup(b"a/large").unwrap()).kind else { panic!("a file") };
+        let error = content.to_vec().unwrap_err();
+        let error = error.get_ref().unwrap().downcast_ref::<ReadError>().unwrap();
+        let expected = block as u64 * 4096;
+        assert!(
+            matches!(error, ReadError::Corrupt { offset, fault: Fault::Cluster } if *offset == expected),
+            "{error}"
+        );
+    }
+}
