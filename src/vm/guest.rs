@@ -433,9 +433,16 @@ impl Guest {
         run.ok_or_else(|| VmError::Lost { outcome })
     }
 
-    /// Asks the guest to turn itself off, as by its power button; kills it if it has not by then.
+    /// Asks the guest to turn itself off and waits for it; a guest that has not by then is killed.
+    ///
+    /// A ready guest is asked through its agent: the power button works only once logind has found it.
     pub fn power_off(mut self, patience: Duration) -> Result<Outcome, VmError> {
-        self.command("system_powerdown")?;
+        if self.ready {
+            let request = agent::request(0, 10, "systemctl --no-block poweroff\n");
+            self.agent.write_all(request.as_bytes()).map_err(VmError::Talk)?;
+        } else {
+            self.command("system_powerdown")?;
+        }
         self.wait_for_end(patience)
     }
 
