@@ -17,6 +17,7 @@ pub mod output;
 pub mod packages;
 pub mod stages;
 pub mod system;
+pub mod tools;
 
 use std::fs::{self, File};
 use std::io;
