@@ -29,6 +29,8 @@ fn sample() -> Manifest {
         tool: Tool { name: "adamant".into(), version: "0.1.0".into() },
         recipe_sha256: digest,
         lock_sha256: digest,
+        state: crate::recipe::State::Volatile,
+        checks: Vec::new(),
         disk: Disk { file: "minimal_1_amd64.raw".into(), size: 1, sha256: digest, uuid: Uuid::NIL, sector_size: 512 },
         verity: Verity {
             root_hash: RootHash::from_bytes([1; 32]),
