@@ -223,14 +223,19 @@ fn packed_record<'a>(size: u64, placed: &'a Placed, survey: &Survey<'_>) -> Reco
 fn place(records: &mut [Record<'_>], shared: usize) -> (u64, u64) {
     let mut placement = Placement::new();
     let mut shared_offset = 0;
-    let holds_data = |record: &Record<'_>| matches!(record.tail, Tail::FileEnd(..));
-    for round in [false, true] {
-        for (number, record) in records.iter_mut().enumerate().filter(|(_, record)| holds_data(record) == round) {
-            let (base, inline) = record.sizes();
-            record.offset = placement.place(base, inline);
-            if number == 0 {
-                shared_offset = if shared > 0 { placement.place(shared, 0) } else { 0 };
-            }
+    let (mut data, mut order): (Vec<usize>, Vec<usize>) =
+        (0..records.len()).partition(|number| matches!(records[*number].tail, Tail::FileEnd(..)));
+    // The largest first: what they leave of a block, others fill.
+    data.sort_by_key(|number| {
+        let (base, inline) = records[*number].sizes();
+        std::cmp::Reverse(base + inline)
+    });
+    order.append(&mut data);
+    for number in order {
+        let (base, inline) = records[number].sizes();
+        records[number].offset = placement.place(base, inline);
+        if number == 0 && shared > 0 {
+            shared_offset = placement.place(shared, 0);
         }
     }
     (shared_offset, placement.size())
