@@ -229,6 +229,7 @@ fn write(
         salt: image.salt,
         verity_uuid: seed.uuid(b"verity-uuid"),
         data_size: image.data_size,
+        checks: plan.recipe.checks.clone(),
         packages,
         tree: parts.tree,
     };

@@ -10,6 +10,7 @@ use crate::architecture::Architecture;
 use crate::boot::uki::{self, UkiError};
 use crate::digest::Digest;
 use crate::identifier::Uuid;
+use crate::recipe::Check;
 use crate::tree::{Content, Tree};
 use crate::verity::RootHash;
 
@@ -40,6 +41,8 @@ pub struct Subject<'a> {
     pub verity_uuid: Uuid,
     /// Size of the root file system in bytes.
     pub data_size: u64,
+    /// The recipe's checks.
+    pub checks: Vec<Check>,
     /// The packages that went in.
     pub packages: Vec<Package>,
     /// The root file system.
@@ -117,6 +120,7 @@ impl Manifest {
                 uname: uki.uname.clone(),
                 sections: uki.pe.sections.iter().zip(sections).map(section).collect(),
             },
+            checks: subject.checks.clone(),
             partitions: subject.disk.partitions.iter().zip(partitions).map(partition).collect(),
             packages,
             files: files?,

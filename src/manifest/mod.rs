@@ -47,6 +47,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::digest::Digest;
 use crate::identifier::Uuid;
+use crate::recipe::Check;
 use crate::verity::RootHash;
 
 /// The version of the format that this adamant reads and writes.
@@ -85,6 +86,8 @@ pub struct Manifest {
     pub verity: Verity,
     /// The unified kernel image.
     pub uki: Uki,
+    /// What `boot --test` asks of a machine that runs the image.
+    pub checks: Vec<Check>,
     /// The partitions, in the order of the disk.
     pub partitions: Vec<Partition>,
     /// The packages, by set, name and architecture.

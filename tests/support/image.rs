@@ -139,6 +139,7 @@ impl Sketch {
             salt,
             verity_uuid,
             data_size,
+            checks: Vec::new(),
             packages: vec![package("system", "base-files", "13.8"), package("initrd", "udev", "257")],
             tree: &self.tree,
         })
