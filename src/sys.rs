@@ -84,3 +84,16 @@ pub fn exit_on_interrupt() {
         debug_assert!(result.is_ok(), "SIGINT and SIGTERM can be caught");
     }
 }
+
+/// Lets the kernel kill the program when the thread that starts it ends (`prctl(2)`, `PR_SET_PDEATHSIG`): nothing
+/// that is killed itself leaves it running.
+pub fn end_with_this_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only one system call is made, which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+}

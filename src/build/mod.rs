@@ -17,6 +17,7 @@ pub mod output;
 pub mod packages;
 pub mod stages;
 pub mod system;
+pub mod tools;
 
 use std::fs::{self, File};
 use std::io;
@@ -223,13 +224,14 @@ fn write(
         epoch: plan.epoch,
         recipe_sha256: plan.recipe.digest(plan.sources).unwrap_or(Digest::of(b"")),
         lock_sha256: Digest::of(plan.lock.to_text().as_bytes()),
+        state: plan.recipe.state,
+        checks: &plan.recipe.checks,
         disk: &image.disk,
         uki: &image.uki,
         root_hash: image.root_hash,
         salt: image.salt,
         verity_uuid: seed.uuid(b"verity-uuid"),
         data_size: image.data_size,
-        checks: plan.recipe.checks.clone(),
         packages,
         tree: parts.tree,
     };

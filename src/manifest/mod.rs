@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::digest::Digest;
 use crate::identifier::Uuid;
-use crate::recipe::Check;
+use crate::recipe::{Check, State};
 use crate::verity::RootHash;
 
 /// The version of the format that this adamant reads and writes.
@@ -80,14 +80,16 @@ pub struct Manifest {
     /// SHA-256 of the lock's text.
     #[schemars(with = "String")]
     pub lock_sha256: Digest,
+    /// What a running machine keeps over a reboot.
+    pub state: State,
+    /// What `adamant boot --test` finds out in a running machine.
+    pub checks: Vec<Check>,
     /// The disk as a whole.
     pub disk: Disk,
     /// dm-verity of the root partition.
     pub verity: Verity,
     /// The unified kernel image.
     pub uki: Uki,
-    /// What `boot --test` asks of a machine that runs the image.
-    pub checks: Vec<Check>,
     /// The partitions, in the order of the disk.
     pub partitions: Vec<Partition>,
     /// The packages, by set, name and architecture.

@@ -30,6 +30,13 @@ fn sample() -> Manifest {
         tool: Tool { name: "adamant".into(), version: "0.1.0".into() },
         recipe_sha256: digest,
         lock_sha256: digest,
+        state: crate::recipe::State::Volatile,
+        checks: vec![Check {
+            name: "the page is served".into(),
+            kind: CheckKind::Http { port: 80, path: "/".into(), status: 200, contains: None },
+            timeout_s: 60,
+            span: Span::default(),
+        }],
         disk: Disk { file: "minimal_1_amd64.raw".into(), size: 1, sha256: digest, uuid: Uuid::NIL, sector_size: 512 },
         verity: Verity {
             root_hash: RootHash::from_bytes([1; 32]),
@@ -46,12 +53,6 @@ fn sample() -> Manifest {
             uname: "6.12".into(),
             sections: vec![Section { name: ".linux".into(), offset: 512, size: 1, sha256: digest }],
         },
-        checks: vec![Check {
-            name: "the page is served".into(),
-            kind: CheckKind::Http { port: 80, path: "/".into(), status: 200, contains: None },
-            timeout_s: 60,
-            span: Span::default(),
-        }],
         partitions: Vec::new(),
         packages: Vec::new(),
         files: files(&tree()).unwrap(),

@@ -268,7 +268,7 @@ pub struct Check {
 pub enum CheckKind {
     /// The unit is active.
     Unit(String),
-    /// An HTTP request from within the machine to itself is answered.
+    /// An HTTP request to the machine, from outside, is answered.
     Http {
         /// TCP port.
         port: u16,

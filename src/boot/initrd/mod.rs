@@ -155,6 +155,7 @@ pub fn build(sources: &Sources<'_>) -> Result<Tree, InitrdError> {
     }
     modules::add(sources.kernel, sources.release, sources.modules, &mut tree)?;
     file(&mut tree, "etc/initrd-release", 0o644, sources.os_release)?;
+    symlink(&mut tree, "etc/os-release", "initrd-release")?;
     for (path, mode, text) in units::files() {
         file(&mut tree, path, mode, text.as_bytes())?;
     }

@@ -140,7 +140,7 @@ echo "adamant: the last messages before the failure:"
 dmesg | tail -n 25
 echo "adamant: this machine refuses to boot; failed: ${failed:-unknown}"
 for name in /sys/class/virtio-ports/*/name; do
-    [ "$(cat "$name" 2>/dev/null)" = adamant.report ] || continue
+    [ "$(cat "$name" 2>/dev/null)" = adamant.agent ] || continue
     port=${name%/name}
     echo "refused ${failed:-unknown}" > "/dev/${port##*/}"
 done

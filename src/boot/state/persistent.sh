@@ -10,6 +10,8 @@ if [ ! -e "/sys/class/block/$disk/$partition" ]; then
     exit 1
 fi
 
+# mke2fs would draw its progress into the log.
+export SYSTEMD_REPART_MKFS_OPTIONS_EXT4=-q
 if ! systemd-repart --dry-run=no --definitions=/usr/lib/adamant/repart.d --seed=random "/dev/$disk"; then
     say "cannot make or grow the partition of /var on /dev/$disk: the disk must be larger than the image, by 256 MiB or more"
     exit 1

@@ -272,7 +272,12 @@ fn append<W: Write>(
     for Cluster { length, blocks, encoding } in segment.clusters {
         let (length, blocks) = (length as u64, blocks as u32);
         match extents.last_mut() {
-            Some(last) if encoding == Encoding::Plain && last.encoding == Encoding::Plain => {
+            // What follows an incomplete block is not the next byte of the image.
+            Some(last)
+                if encoding == Encoding::Plain
+                    && last.encoding == Encoding::Plain
+                    && last.length % BLOCK as u64 == 0 =>
+            {
                 last.length += length;
                 last.blocks += blocks;
             }
