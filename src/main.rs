@@ -1,1 +1,8 @@
-fn main() {}
+//! The process edge: everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    adamant::rootfs::entry();
+    adamant::cli::main(std::env::args_os())
+}

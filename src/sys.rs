@@ -4,9 +4,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 /// `llistxattr(2)`: the names, each ended by NUL. A symlink is not followed.
 pub fn list_xattrs(path: &CStr) -> io::Result<Vec<u8>> {
@@ -25,6 +28,25 @@ pub fn set_xattr(path: &CStr, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: both strings are NUL-terminated; `value` is valid for its length.
     let result = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `fsetxattr(2)`.
+pub fn set_file_xattr(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the descriptor is open, `name` is NUL-terminated, `value` is valid for its length.
+    let result = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `prctl(PR_CAPBSET_DROP)`: no program that this process starts can have the capability (`capabilities(7)`).
+/// False where the kernel does not know that number.
+pub fn drop_bounding_capability(capability: u8) -> io::Result<bool> {
+    // SAFETY: this operation takes one number and touches no memory.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(true),
+        error if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        error => Err(error),
+    }
 }
 
 /// Asks for the size, then for the bytes, again while they grow in between.
@@ -58,5 +80,20 @@ pub fn end_with_this_thread(command: &mut std::process::Command) {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         });
+    }
+}
+
+/// Lets SIGINT and SIGTERM end the process with 128 + their number, as shells count, instead of by the signal:
+/// callers see the documented exit code. What a killed process leaves behind is cleaned up by the next one anyway.
+pub fn exit_on_interrupt() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: `_exit` is async-signal-safe (signal-safety(7)) and takes any status.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler calls nothing but `_exit`, which may interrupt anything.
+        let result = unsafe { nix::sys::signal::sigaction(signal, &action) };
+        debug_assert!(result.is_ok(), "SIGINT and SIGTERM can be caught");
     }
 }

@@ -1,1 +1,261 @@
 //! The arrow from a recipe to an image: the stages in their order.
+//!
+//! ```text
+//! recipe ── lock ──> fetch ──> unpack ─┬─> configure (sandbox) ──> recipe's own files ──> normalise ─┐
+//!                                      └─> initrd ──────────────────────────────────────────────────┤
+//!                                                                EROFS ──> verity ──> UKI ──> disk <─┘
+//! ```
+//!
+//! In: a [`Plan`], a [`Fetcher`] with its store, an output directory. Out: the directory, whole, and a [`Built`].
+//! `unpack`, `configure` and `initrd` are results in the store, by the digest of everything that they depend on. This module
+//! and `cli` are where the pure stages meet the network and the disk.
+
+pub mod image;
+pub mod kernel;
+pub mod lock;
+pub mod output;
+pub mod packages;
+pub mod stages;
+pub mod system;
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use self::output::{Output, OutputError};
+use self::packages::PackagesError;
+use self::stages::{Stage, Stages};
+use crate::boot::initrd::InitrdError;
+use crate::digest::Digest;
+use crate::disk;
+use crate::lock::{Lock, LockedPackage};
+use crate::manifest::{self, DescribeError, Manifest, Package, Subject};
+use crate::recipe::{Diagnostics, Recipe, SourceContents};
+use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
+use crate::store::StoreError;
+use crate::store::fetch::Fetcher;
+use crate::telemetry::Progress;
+use crate::tree::TreeError;
+use crate::verity::RootHash;
+
+/// What is to be built.
+pub struct Plan<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// What its sources hold.
+    pub sources: &'a SourceContents,
+    /// Its lock.
+    pub lock: &'a Lock,
+    /// The time of everything in the image, in seconds since 1970.
+    pub epoch: i64,
+    /// Threads to use; no byte depends on it.
+    pub workers: NonZeroUsize,
+}
+
+/// What was built.
+#[derive(Debug)]
+pub struct Built {
+    /// The output directory.
+    pub directory: PathBuf,
+    /// The disk in it.
+    pub image: PathBuf,
+    /// The manifest in it.
+    pub manifest: PathBuf,
+    /// SHA-256 of the manifest: stands for everything.
+    pub digest: Digest,
+    /// What the kernel verifies the root file system by.
+    pub root_hash: RootHash,
+    /// What was done.
+    pub stages: Vec<Stage>,
+}
+
+/// Why nothing was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The recipe asks for what cannot be done with its packages.
+    #[error("the recipe is wrong")]
+    Recipe(#[from] Diagnostics),
+    /// The lock lacks a set.
+    #[error("the lock has no set {0:?}; `adamant lock` makes a new one")]
+    NoSet(&'static str),
+    /// Packages.
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
+    /// Packages that do not go together.
+    #[error("cannot lay the packages over each other")]
+    Overlay(#[from] OverlayError),
+    /// The sandbox.
+    #[error("cannot configure the packages")]
+    Configure(#[from] ConfigureError),
+    /// None or several.
+    #[error("an image has one kernel, its packages have {}; name one kernel package, as in linux-image-cloud-amd64",
+        if .0.is_empty() { "none".to_owned() } else { .0.join(", ") })]
+    Kernels(Vec<String>),
+    /// A file that packages should have.
+    #[error("the packages have no {what}: /{path}")]
+    NoFile {
+        /// What it is.
+        what: &'static str,
+        /// Where it should be.
+        path: String,
+    },
+    /// What no image keeps.
+    #[error("cannot normalise the tree")]
+    Normalise(#[from] NormaliseError),
+    /// The initrd.
+    #[error("cannot make the initrd")]
+    Initrd(#[from] InitrdError),
+    /// The tree.
+    #[error("cannot finish the tree")]
+    Tree(#[from] TreeError),
+    /// File system, hash tree, kernel image, partitions.
+    #[error(transparent)]
+    Image(#[from] image::ImageError),
+    /// The manifest.
+    #[error("cannot write the manifest")]
+    Manifest(#[from] DescribeError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output directory.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A file of the build.
+    #[error("cannot write {}", .path.display())]
+    Workspace {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that was there before.
+    #[error("cannot read a file of the build")]
+    Read(#[source] io::Error),
+}
+
+/// Builds the image of `plan` into the directory `target`.
+pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn Progress) -> Result<Built, BuildError> {
+    let output = Output::create(target)?;
+    let stages = Stages::new(progress);
+    let store = fetcher.store();
+    let set = |name: &'static str| plan.lock.sets.get(name).map(Vec::as_slice);
+    let system_set = set(lock::SYSTEM).ok_or(BuildError::NoSet(lock::SYSTEM))?;
+    let initrd_set = set(lock::INITRD).ok_or(BuildError::NoSet(lock::INITRD))?;
+    let additions_set = set(lock::INITRD_ADDITIONS).unwrap_or_default();
+
+    let everything: Vec<LockedPackage> = [system_set, initrd_set, additions_set].concat();
+    packages::fetch(&everything, fetcher, &stages)?;
+    let unpacked = stages.run("unpack", || packages::unpack(&everything, fetcher))?;
+    let (system_packages, rest) = unpacked.split_at(system_set.len());
+    let (initrd_packages, additions) = rest.split_at(initrd_set.len());
+
+    let sources = kernel::InitrdSources {
+        base: (initrd_set, initrd_packages),
+        additions: (additions_set, additions),
+        system: (system_set, system_packages),
+    };
+    let (configured, initrd) = rayon::join(
+        || stages.run("configure", || system::configured(system_set, system_packages, plan, store, &stages)),
+        || stages.run("initrd", || kernel::initrd(&sources, plan, store)),
+    );
+    let (mut tree, (initrd, stub)) = (configured?, initrd?);
+    let kernel = kernel::find(&tree)?;
+    system::finish(&mut tree, plan)?;
+
+    let workspace = store.workspace()?;
+    let arguments: Vec<String> = plan.recipe.command_line.iter().map(|at| at.value.clone()).collect();
+    let parts = image::Parts {
+        name: &plan.recipe.name.value,
+        version: &plan.recipe.version.value,
+        architecture: plan.recipe.architecture,
+        os_release: kernel::os_release_text(&tree)?,
+        tree: &tree,
+        stub,
+        kernel: kernel.image,
+        uname: &kernel.release,
+        initrd,
+        arguments: &arguments,
+        epoch: plan.epoch,
+        workers: plan.workers,
+    };
+    let image = image::assemble(&parts, &workspace.path(), &stages)?;
+    let packages = everything_locked(plan.lock);
+    let manifest =
+        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, packages, &output)?, false)))?;
+    output.publish()?;
+    let file = |name: &str| target.join(name);
+    Ok(Built {
+        directory: target.to_owned(),
+        image: file(&manifest.disk.file),
+        manifest: file(manifest::FILE_NAME),
+        digest: manifest.digest(),
+        root_hash: image.root_hash,
+        stages: stages.into_ended(),
+    })
+}
+
+fn everything_locked(lock: &Lock) -> Vec<Package> {
+    let package = |set: &str, locked: &LockedPackage| Package {
+        set: set.to_owned(),
+        name: locked.name.clone(),
+        architecture: locked.architecture.clone(),
+        version: locked.version.clone(),
+        sha256: locked.digest,
+    };
+    lock.sets.iter().flat_map(|(set, packages)| packages.iter().map(move |locked| package(set, locked))).collect()
+}
+
+/// Writes disk, UKI, manifest and checksums into the output.
+fn write(
+    plan: &Plan<'_>,
+    parts: &image::Parts<'_>,
+    image: &image::Image,
+    packages: Vec<Package>,
+    output: &Output,
+) -> Result<Manifest, BuildError> {
+    let seed = image::seed(parts.name, parts.version, parts.architecture);
+    let subject = Subject {
+        name: parts.name,
+        version: parts.version,
+        architecture: parts.architecture,
+        epoch: plan.epoch,
+        recipe_sha256: plan.recipe.digest(plan.sources).unwrap_or(Digest::of(b"")),
+        lock_sha256: Digest::of(plan.lock.to_text().as_bytes()),
+        disk: &image.disk,
+        uki: &image.uki,
+        root_hash: image.root_hash,
+        salt: image.salt,
+        verity_uuid: seed.uuid(b"verity-uuid"),
+        data_size: image.data_size,
+        packages,
+        tree: parts.tree,
+    };
+    let (manifest, written) = rayon::join(
+        || Manifest::describe(&subject).map_err(BuildError::from),
+        || {
+            let stem = manifest::file_stem(parts.name, parts.version, parts.architecture);
+            write_content(&image.disk.content, &output.path().join(format!("{stem}.raw")))?;
+            write_content(&image.uki, &output.path().join(format!("{stem}.efi")))
+        },
+    );
+    written?;
+    let manifest = manifest?;
+    let text = manifest.to_json();
+    let sums = manifest::checksums(&[
+        (manifest.disk.file.clone(), manifest.disk.sha256),
+        (manifest.uki.file.clone(), manifest.uki.sha256),
+        (manifest::FILE_NAME.to_owned(), Digest::of(text.as_bytes())),
+    ]);
+    for (name, text) in [(manifest::FILE_NAME, &text), (manifest::CHECKSUMS_FILE_NAME, &sums)] {
+        let path = output.path().join(name);
+        fs::write(&path, text).map_err(|source| BuildError::Workspace { path, source })?;
+    }
+    Ok(manifest)
+}
+
+fn write_content(content: &crate::tree::Content, path: &Path) -> Result<(), BuildError> {
+    let write = || disk::write_sparse(content, &File::create_new(path)?);
+    write().map_err(|source| BuildError::Workspace { path: path.to_owned(), source })
+}

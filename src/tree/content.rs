@@ -155,6 +155,13 @@ impl Content {
     }
 }
 
+/// A content is itself something to read from: a window of its source.
+impl ReadAt for Content {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+}
+
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Content")
@@ -163,6 +170,29 @@ impl std::fmt::Debug for Content {
             .field("digest", &self.digest)
             .finish_non_exhaustive()
     }
+}
+
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// Where the first byte of `range` is that is not zero. Holes are not read.
+pub fn first_nonzero(content: &Content, range: Range<u64>) -> io::Result<Option<u64>> {
+    let mut buffer = Vec::new();
+    for extent in content.extents() {
+        let (mut offset, end) = (extent.start.max(range.start), extent.end.min(range.end));
+        while offset < end {
+            buffer.resize((end - offset).min(1 << 20) as usize, 0);
+            content.read_exact_at(&mut buffer, offset)?;
+            // Slices compare at memory speed, which matters for gigabytes of free space.
+            let dirty = buffer.chunks(ZEROS.len()).position(|chunk| *chunk != ZEROS[..chunk.len()]);
+            if let Some(chunk) = dirty {
+                let start = chunk * ZEROS.len();
+                let position = buffer[start..].iter().position(|byte| *byte != 0).unwrap_or(0);
+                return Ok(Some(offset + (start + position) as u64));
+            }
+            offset += buffer.len() as u64;
+        }
+    }
+    if range.end > content.size() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) }
 }
 
 /// Reads a [`Content`] from its first byte to its last.

@@ -16,10 +16,13 @@
 //! Nodes that lost their last name stay in the arena but no walk reaches them.
 
 mod content;
+pub mod dump;
 mod scan;
+mod segments;
 
-pub use content::{Content, ContentReader, FileAt, ReadAt};
+pub use content::{Content, ContentReader, FileAt, ReadAt, first_nonzero};
 pub use scan::{ScanError, scan};
+pub use segments::Segments;
 
 use std::collections::BTreeMap;
 
@@ -299,6 +302,24 @@ impl Tree {
         Ok(id)
     }
 
+    /// Adds `node` to the directory `parent` under `name`. As [`Tree::insert`], for those who know the parent.
+    pub fn insert_in(&mut self, parent: NodeId, name: &[u8], node: Node) -> Result<NodeId, TreeError> {
+        self.check_vacancy(parent, name, name)?;
+        let id = self.add(node);
+        self.attach(parent, name.to_vec(), id);
+        Ok(id)
+    }
+
+    /// Gives `existing`, which is no directory, a further name in the directory `parent`.
+    pub fn link_in(&mut self, parent: NodeId, name: &[u8], existing: NodeId) -> Result<(), TreeError> {
+        if self.entries(existing).is_some() {
+            return Err(TreeError::LinkToDirectory(name.to_vec()));
+        }
+        self.check_vacancy(parent, name, name)?;
+        self.attach(parent, name.to_vec(), existing);
+        Ok(())
+    }
+
     /// Adds `node` at `path`, in place of a file of that name if there is one. A directory is never replaced.
     pub fn replace(&mut self, path: &TreePath, node: Node) -> Result<NodeId, TreeError> {
         if let Some(old) = self.lookup(path) {
@@ -386,12 +407,21 @@ impl Tree {
 
     fn vacancy(&self, path: &TreePath) -> Result<(NodeId, Vec<u8>), TreeError> {
         let (parent, name) = split(path).ok_or_else(|| TreeError::BadPath(path.to_vec()))?;
-        check_name(name, path)?;
         let id = self.lookup(parent).ok_or_else(|| TreeError::NotFound(parent.to_vec()))?;
-        match self.entries(id) {
-            None => Err(TreeError::NotADirectory(parent.to_vec())),
+        if self.entries(id).is_none() {
+            return Err(TreeError::NotADirectory(parent.to_vec()));
+        }
+        self.check_vacancy(id, name, path)?;
+        Ok((id, name.to_vec()))
+    }
+
+    /// Whether the directory `parent` can take `name`; `path` is for the error.
+    fn check_vacancy(&self, parent: NodeId, name: &[u8], path: &TreePath) -> Result<(), TreeError> {
+        check_name(name, path)?;
+        match self.entries(parent) {
+            None => Err(TreeError::NotADirectory(path.to_vec())),
             Some(entries) if entries.contains_key(name) => Err(TreeError::Exists(path.to_vec())),
-            Some(_) => Ok((id, name.to_vec())),
+            Some(_) => Ok(()),
         }
     }
 }
@@ -410,7 +440,8 @@ pub fn split(path: &TreePath) -> Option<(&TreePath, &[u8])> {
 }
 
 fn check_name(name: &[u8], path: &TreePath) -> Result<(), TreeError> {
-    let bad = name.is_empty() || name == b"." || name == b".." || name.len() > NAME_MAX || name.contains(&0);
+    let forbidden = |byte: &u8| *byte == 0 || *byte == b'/';
+    let bad = name.is_empty() || name == b"." || name == b".." || name.len() > NAME_MAX || name.iter().any(forbidden);
     if bad {
         return Err(TreeError::BadPath(path.to_vec()));
     }
@@ -490,6 +521,18 @@ mod tests {
             assert_eq!(tree.insert(path, file("")), Err(TreeError::BadPath(path.to_vec())));
         }
         assert!(tree.insert(&[b'n'; 255], file("")).is_ok());
+    }
+
+    #[test]
+    fn a_known_parent_takes_names_as_a_path_does() {
+        let mut tree = Tree::default();
+        let id = tree.insert_in(NodeId::ROOT, b"f", file("1")).unwrap();
+        tree.link_in(NodeId::ROOT, b"g", id).unwrap();
+        assert_eq!(tree.lookup(b"g"), Some(id));
+        assert_eq!(tree.insert_in(NodeId::ROOT, b"g", file("2")), Err(TreeError::Exists(b"g".to_vec())));
+        assert_eq!(tree.insert_in(NodeId::ROOT, b"a/b", file("2")), Err(TreeError::BadPath(b"a/b".to_vec())));
+        assert_eq!(tree.insert_in(id, b"a", file("2")), Err(TreeError::NotADirectory(b"a".to_vec())));
+        assert_eq!(tree.link_in(NodeId::ROOT, b"r", NodeId::ROOT), Err(TreeError::LinkToDirectory(b"r".to_vec())));
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! From a list of wishes to the set of packages that fulfils them.
+//!
+//! Flows in: a [`Universe`] and a [`SetRequest`]. Flows out: the versions to install, or why there are none.
+//!
+//! Invariants: the set depends on the universe and on what is asked for, not on the order in which it is asked; it is
+//! the set that `apt-get install` gives on an empty system.
+
+mod mark;
+mod repair;
+mod request;
+mod select;
+mod state;
+mod sweep;
+
+use super::universe::{Universe, VersionId};
+use mark::Manner;
+pub use request::{PackageRequest, ParseRequestError, Selector, SetRequest};
+use state::State;
+
+/// Marking recurses along dependencies, at most 3000 deep as in apt; this is ten times what that takes.
+pub(super) const STACK_BYTES: usize = 64 << 20;
+
+/// A version that exists, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Available {
+    /// The version.
+    pub version: String,
+    /// Repository and suite of each place that has it.
+    pub origins: Vec<String>,
+}
+
+/// Why a set cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No package of this name.
+    #[error("there is no package {package}{}", suggestion(.nearest))]
+    Unknown {
+        /// As asked for.
+        package: String,
+        /// Names that look like it, the nearest first.
+        nearest: Vec<String>,
+    },
+    /// A virtual package that several provide.
+    #[error("{package} is a virtual package; ask for one of those that provide it: {}", .providers.join(", "))]
+    Virtual {
+        /// As asked for.
+        package: String,
+        /// Packages that provide it.
+        providers: Vec<String>,
+    },
+    /// A version that no repository has.
+    #[error("there is no version {version} of {package}; there is {}", versions(.available))]
+    UnknownVersion {
+        /// As asked for.
+        package: String,
+        /// As asked for.
+        version: String,
+        /// The newest that exist.
+        available: Vec<Available>,
+    },
+    /// A repository or suite that does not have the package.
+    #[error("{origin} has no package {package}; there is {}", versions(.available))]
+    NotInOrigin {
+        /// As asked for.
+        package: String,
+        /// As asked for.
+        origin: String,
+        /// The newest that exist.
+        available: Vec<Available>,
+    },
+    /// All versions come from repositories whose priority forbids them.
+    #[error("no repository with a priority above 0 has {package}; there is {}", versions(.available))]
+    NoCandidate {
+        /// As asked for.
+        package: String,
+        /// The newest that exist.
+        available: Vec<Available>,
+    },
+    /// Asked for and excluded.
+    #[error("{package} is asked for and excluded")]
+    Excluded {
+        /// The package.
+        package: String,
+    },
+    /// Two different versions of one package are asked for.
+    #[error("{first} and {second} contradict each other")]
+    Contradiction {
+        /// One wish.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Unsatisfiable
+    #[error("unsatisfiable: {0:?}")]
+    Unsatisfiable(Vec<String>),
+}
+
+fn suggestion(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; did you mean {}?", nearest.join(" or ")) }
+}
+
+fn versions(available: &[Available]) -> String {
+    let one = |available: &Available| format!("{} ({})", available.version, available.origins.join(", "));
+    if available.is_empty() { "none".to_owned() } else { available.iter().map(one).collect::<Vec<_>>().join(", ") }
+}
+
+/// The versions to install.
+pub(super) fn resolve(universe: &Universe<'_>, request: &SetRequest) -> Result<Vec<VersionId>, ResolveError> {
+    let choices = select::candidates(universe, request)?;
+    let selected = select::select(universe, request, &choices)?;
+    let mut state = State::new(universe, choices, request.recommends);
+    let asked_for = Manner { follow: false, asked_for: true, depth: 0 };
+    for (version, _) in &selected {
+        let package = universe.version(*version).package;
+        let choice = state.choice_mut(package);
+        choice.candidate = Some(*version);
+        choice.protected = true;
+        state.mark(package, asked_for);
+    }
+    for (version, _) in &selected {
+        state.mark(universe.version(*version).package, Manner { follow: true, ..asked_for });
+    }
+    if state.broken().next().is_some() {
+        let requested: Vec<_> = selected.iter().map(|(version, _)| universe.version(*version).package).collect();
+        state.repair(&requested);
+    }
+    let broken: Vec<_> = state.broken().collect();
+    if !broken.is_empty() {
+        return Err(ResolveError::Unsatisfiable(broken.iter().map(|&p| universe.name(p).to_owned()).collect()));
+    }
+    state.sweep();
+    Ok(universe.packages().filter_map(|package| state.choice(package).install).collect())
+}

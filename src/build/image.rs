@@ -1,0 +1,177 @@
+//! From a finished tree to a disk: file system, hash tree, kernel image, partitions.
+//!
+//! ```text
+//! tree ── EROFS ──> root.erofs ── dm-verity ──> root.verity, root hash
+//!                                                      │
+//! stub, kernel, initrd, os-release, command line <─────┘── UKI ──> ESP ──> disk
+//! ```
+//!
+//! In: [`Parts`] and an empty directory for the two partitions' bytes. Out: an [`Image`], whose disk and UKI are read
+//! from there when they are written. Every identifier comes from the seed, which comes from the image's name and version.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::stages::Stages;
+use crate::architecture::Architecture;
+use crate::boot::{command_line, uki};
+use crate::disk;
+use crate::filesystem::erofs;
+use crate::identifier::Seed;
+use crate::tree::{Content, Timestamp, Tree, TreeError};
+use crate::verity::{self, RootHash};
+
+/// What an image is made of.
+pub struct Parts<'a> {
+    /// IMAGE_ID.
+    pub name: &'a str,
+    /// IMAGE_VERSION.
+    pub version: &'a str,
+    /// What it runs on.
+    pub architecture: Architecture,
+    /// The root file system.
+    pub tree: &'a Tree,
+    /// systemd's EFI stub.
+    pub stub: Content,
+    /// The kernel.
+    pub kernel: Content,
+    /// Its release, as `uname -r` says it.
+    pub uname: &'a str,
+    /// The packed initrd.
+    pub initrd: Content,
+    /// The text of the image's os-release.
+    pub os_release: String,
+    /// Kernel arguments besides the root hash.
+    pub arguments: &'a [String],
+    /// The time of everything that has one.
+    pub epoch: i64,
+    /// Threads that compress; no byte depends on it.
+    pub workers: NonZeroUsize,
+}
+
+/// An image, ready to be written.
+pub struct Image {
+    /// The disk.
+    pub disk: disk::Disk,
+    /// The unified kernel image, as it stands in the ESP too.
+    pub uki: Content,
+    /// What the kernel verifies the root file system by.
+    pub root_hash: RootHash,
+    /// Bytes of the root file system.
+    pub data_size: u64,
+    /// Salt of the hash tree.
+    pub salt: [u8; 32],
+    /// The kernel command line.
+    pub command_line: String,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The root file system.
+    #[error("cannot write the root file system")]
+    Erofs(#[from] erofs::WriteError),
+    /// The hash tree.
+    #[error("cannot write the dm-verity hash tree")]
+    Verity(#[from] verity::FormatError),
+    /// An argument.
+    #[error("cannot make the kernel command line")]
+    CommandLine(#[from] command_line::CommandLineError),
+    /// The kernel image.
+    #[error("cannot make the unified kernel image")]
+    Uki(#[from] uki::UkiError),
+    /// The EFI system partition.
+    #[error("cannot make the EFI system partition")]
+    Esp(#[from] TreeError),
+    /// The partitions.
+    #[error(transparent)]
+    Layout(#[from] disk::LayoutError),
+    /// The host's file system refused.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The identifiers of the image `name` of that version.
+pub fn seed(name: &str, version: &str, architecture: Architecture) -> Seed {
+    Seed::new(&["adamant image", name, version, architecture.row().name])
+}
+
+/// Makes the image; the bytes of its two large partitions are kept in `workspace`.
+pub fn assemble(parts: &Parts<'_>, workspace: &Path, stages: &Stages<'_>) -> Result<Image, ImageError> {
+    let seed = seed(parts.name, parts.version, parts.architecture);
+    let root = stages.run("root file system", || Ok::<_, ImageError>((write_root(parts, &seed, workspace)?, false)))?;
+    let salt = seed.bytes(b"verity-salt");
+    let (root_hash, hashes) =
+        stages.run("verity", || Ok::<_, ImageError>((write_hashes(&root, salt, &seed, workspace)?, false)))?;
+    let data_size = root.size();
+    let command_line = command_line::compose(&root_hash, parts.arguments)?;
+    let uki = uki::build(&uki::Parts {
+        stub: parts.stub.clone(),
+        kernel: parts.kernel.clone(),
+        initrd: parts.initrd.clone(),
+        command_line: command_line.clone(),
+        os_release: parts.os_release.clone(),
+        uname: parts.uname.to_owned(),
+    })?;
+    let disk = disk::Disk::new(&disk::Image {
+        name: parts.name,
+        version: parts.version,
+        architecture: parts.architecture,
+        seed: &seed,
+        esp: disk::Esp::direct(parts.architecture, uki.clone(), Timestamp::from_seconds(parts.epoch))?,
+        root,
+        verity: hashes,
+        root_hash,
+    })?;
+    Ok(Image { disk, uki, root_hash, data_size, salt, command_line })
+}
+
+fn write_root(parts: &Parts<'_>, seed: &Seed, workspace: &Path) -> Result<Content, ImageError> {
+    let options = erofs::Options {
+        uuid: *seed.uuid(b"root file-system-uuid").as_bytes(),
+        label: b"root".to_vec(),
+        build_time: parts.epoch,
+        workers: parts.workers,
+        ..erofs::Options::default()
+    };
+    let path = workspace.join("root.erofs");
+    let write = |source| ImageError::Write { path: path.clone(), source };
+    let mut file = create(&path).map_err(write)?;
+    erofs::write(parts.tree, &options, &mut file)?;
+    content(file, write)
+}
+
+fn write_hashes(
+    root: &Content,
+    salt: [u8; 32],
+    seed: &Seed,
+    workspace: &Path,
+) -> Result<(RootHash, Content), ImageError> {
+    let path = workspace.join("root.verity");
+    let write = |source| ImageError::Write { path: path.clone(), source };
+    let mut file = create(&path).map_err(write)?;
+    let hash = verity::format(root, root.size(), salt, seed.uuid(b"verity-uuid"), &mut file)?;
+    Ok((hash, content(file, write)?))
+}
+
+fn create(path: &Path) -> io::Result<BufWriter<File>> {
+    // A megabyte: the writers' pieces are smaller, and the kernel is asked seldom.
+    Ok(BufWriter::with_capacity(1 << 20, File::options().read(true).write(true).create_new(true).open(path)?))
+}
+
+/// What was written, to be read again.
+fn content(mut file: BufWriter<File>, error: impl Fn(io::Error) -> ImageError) -> Result<Content, ImageError> {
+    file.flush().map_err(&error)?;
+    let file = file.into_inner().map_err(|broken| error(broken.into_error()))?;
+    let size = file.metadata().map_err(&error)?.len();
+    Ok(Content::new(size, Arc::new(file), 0))
+}

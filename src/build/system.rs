@@ -1,0 +1,81 @@
+//! The system's tree: packages configured in the sandbox, then what the recipe asks for, then what no image keeps.
+
+use std::path::Path;
+
+use super::stages::Stages;
+use super::{BuildError, Plan};
+use crate::boot::state;
+use crate::lock::LockedPackage;
+use crate::rootfs::deb::UnpackedPackage;
+use crate::rootfs::{self, SeedFile, Settings};
+use crate::store::{StageKey, Store};
+use crate::tree::{Timestamp, Tree};
+
+/// Raised whenever the same packages would be configured otherwise.
+const CONFIGURE_VERSION: u32 = 1;
+/// The store's workspaces are one directory; the sandbox's lies in it, so that it can be emptied by itself.
+const SANDBOX: &str = "sandbox";
+
+/// The tree of the packages, their scripts run; from the store if they were configured before.
+pub fn configured(
+    locked: &[LockedPackage],
+    packages: &[UnpackedPackage],
+    plan: &Plan<'_>,
+    store: &Store,
+    stages: &Stages<'_>,
+) -> Result<(Tree, bool), BuildError> {
+    let files = rootfs::system::files_before_configure(plan.recipe);
+    let mut key = StageKey::new("configure", CONFIGURE_VERSION).with("epoch", &plan.epoch.to_le_bytes());
+    for package in locked {
+        key = key.with("deb", package.digest.as_bytes());
+    }
+    for (path, text) in &files {
+        key = key.with(path, text.as_bytes());
+    }
+    let seed = |(path, text): &(&str, String)| SeedFile {
+        path: path.trim_start_matches('/').as_bytes().to_vec(),
+        mode: 0o644,
+        bytes: text.as_bytes().to_vec(),
+    };
+    let result = store.build_stage(&key, |directory| {
+        let workspace = directory.join(SANDBOX);
+        std::fs::create_dir(&workspace).map_err(|source| BuildError::Workspace { path: workspace.clone(), source })?;
+        let settings = Settings {
+            workspace: &workspace,
+            program: None,
+            epoch: plan.epoch,
+            files: files.iter().map(seed).collect(),
+            debconf: Vec::new(),
+            progress: &|text| stages.progress().event(&crate::telemetry::Event::StageStarted { name: text }),
+        };
+        let made = rootfs::configure(packages, &settings);
+        if made.is_err() {
+            // The first error is told; what cannot be removed waits for the next run.
+            let _ = rootfs::remove_workspace(&workspace, None);
+        }
+        made.map(drop).map_err(BuildError::from)
+    })?;
+    let tree = rootfs::reopen(packages, &result.path.join(SANDBOX))?;
+    Ok((tree, result.cached))
+}
+
+/// Does to the configured `tree` what the recipe says, and takes away what is random or of this build only.
+pub fn finish(tree: &mut Tree, plan: &Plan<'_>) -> Result<(), BuildError> {
+    let (recipe, epoch) = (plan.recipe, Timestamp::from_seconds(plan.epoch));
+    rootfs::normalise(tree, plan.epoch)?;
+    rootfs::system::apply(tree, recipe, epoch)?;
+    rootfs::users::apply(tree, recipe, epoch)?;
+    state::apply(tree, recipe.state, epoch)?;
+    rootfs::files::apply(tree, recipe, plan.sources, epoch)?;
+    rootfs::units::apply(tree, recipe, epoch)?;
+    Ok(())
+}
+
+/// What a sandbox left at `path` for its user ids, removed.
+pub fn remove_abandoned(path: &Path) -> std::io::Result<()> {
+    let sandbox = path.join("content").join(SANDBOX);
+    if sandbox.exists() {
+        rootfs::remove_workspace(&sandbox, None).map_err(std::io::Error::other)?;
+    }
+    std::fs::remove_dir_all(path)
+}

@@ -1,0 +1,131 @@
+//! `adamant build`: from a recipe to an image.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::lock::now;
+use super::{Failure, FetchArguments, Kind, Output, fetch};
+use crate::build::packages::PackagesError;
+use crate::build::{self, BuildError, Plan, lock};
+use crate::recipe::{self, Overrides, Recipe, Scripts};
+use crate::rootfs::ConfigureError;
+use crate::telemetry::Event;
+
+/// Build the image that a recipe describes.
+///
+/// Without a lock beside the recipe (`web.lock` for `web.toml`), one is made first; an existing one is never
+/// changed. The output folder appears when it is whole: `<name>_<version>_<arch>.raw`, `.efi`, `manifest.json`
+/// and `SHA256SUMS`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  adamant build web.toml                         # out/web_1
+  adamant build web.toml --version 20261101 --out /srv/images/web
+  adamant build web.toml --offline               # from lock and store alone
+  adamant build web.toml --json | jq -r .root_hash")]
+pub struct Arguments {
+    /// The recipe.
+    #[arg(value_name = "RECIPE")]
+    pub recipe: PathBuf,
+    /// Folder for the image: `out/<name>_<version>` unless told otherwise. It must not hold another image.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Version of the image, in place of the recipe's.
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Where packages come from.
+    #[command(flatten)]
+    pub fetch: FetchArguments,
+}
+
+/// Builds, with a lock made first where there is none.
+pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let recipe = recipe::load(&arguments.recipe, &Overrides { version: arguments.version.clone() })?;
+    if recipe.scripts == Scripts::None {
+        return Err(Failure::new(Kind::Recipe, NotAnImageError { recipe: arguments.recipe.clone() }));
+    }
+    let sources = recipe.read_sources()?;
+    let store = arguments.fetch.open_store()?;
+    // What cannot be removed now is tried again by the next command.
+    let _ = store.empty_trash(&build::system::remove_abandoned);
+    let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
+    let progress = fetch::progress(output);
+    let request = lock::request(&recipe, &sources)?;
+    let path = lock::path(&arguments.recipe);
+    let locked = match lock::read(&path, &request)? {
+        Some(lock) => lock,
+        None => {
+            let lock = lock::make(&request, &fetcher, now())?;
+            lock::write(&path, &lock)?;
+            progress.event(&Event::Message(&format!("locked: {}", path.display())));
+            lock
+        }
+    };
+    let plan = Plan {
+        recipe: &recipe,
+        sources: &sources,
+        epoch: recipe.epoch.unwrap_or(i64::try_from(locked.epoch).unwrap_or(i64::MAX)),
+        lock: &locked,
+        workers: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
+    };
+    let target = arguments.out.clone().unwrap_or_else(|| default_target(&recipe));
+    let built = build::build(&plan, &target, &fetcher, progress.as_ref())?;
+    // The user need not wait for the disk: what is lost in a power failure is built again.
+    let text = format!("{}\n", built.directory.display());
+    output.result(&text, || {
+        let stage = |stage: &build::stages::Stage| {
+            json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached })
+        };
+        json!({
+            "schema": "adamant.build/1",
+            "image": built.image,
+            "manifest": built.manifest,
+            "digest": built.digest,
+            "root_hash": built.root_hash,
+            "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
+            "cached": built.stages.iter().all(|stage| stage.cached),
+        })
+    })?;
+    Ok(fetcher.store().settle()?)
+}
+
+/// `out/<name>_<version>`.
+fn default_target(recipe: &Recipe) -> PathBuf {
+    PathBuf::from("out").join(format!("{}_{}", recipe.name.value, recipe.version.value))
+}
+
+/// A tools tree.
+#[derive(Debug, thiserror::Error)]
+#[error("{} says scripts = \"none\": it is a tree of unpacked packages, not an image that boots", .recipe.display())]
+struct NotAnImageError {
+    recipe: PathBuf,
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Recipe(found) => found.into(),
+            BuildError::Store(error) => error.into(),
+            BuildError::Packages(PackagesError::Fetch(error)) => error.into(),
+            BuildError::Packages(PackagesError::Store(error)) => error.into(),
+            error => Self::new(build_kind(&error), error),
+        }
+    }
+}
+
+fn build_kind(error: &BuildError) -> Kind {
+    match error {
+        BuildError::Configure(ConfigureError::Script { .. } | ConfigureError::Packages { .. })
+        | BuildError::NoSet(_)
+        | BuildError::Overlay(_)
+        | BuildError::Kernels(_)
+        | BuildError::NoFile { .. }
+        | BuildError::Tree(_)
+        | BuildError::Initrd(_) => Kind::Recipe,
+        BuildError::Packages(_) => Kind::Verification,
+        BuildError::Image(_) | BuildError::Normalise(_) | BuildError::Manifest(_) => Kind::Environment,
+        _ => Kind::Environment,
+    }
+}

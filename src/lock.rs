@@ -1,1 +1,0 @@
-//! The lockfile: every package of an image by name, version and digest; canonical text.

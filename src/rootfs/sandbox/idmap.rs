@@ -1,0 +1,192 @@
+//! Which ids of the host the sandbox uses.
+//!
+//! Inside, ids 0 to 65535 exist, whoever builds. For root they are the same ids outside (an administrator's files on
+//! disk look as they will in the image); for an ordinary user id 0 is the user, and the others come from the user's
+//! subordinate range by `newuidmap` and `newgidmap`, the only programs of the host that adamant runs.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use nix::unistd::{Uid, User, geteuid, getgid};
+
+/// Ids inside: 0 to this, exclusively. Debian's `nobody` is 65534.
+const COUNT: u32 = 65_536;
+
+/// What this machine lacks for a sandbox, and how to get it.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// The kernel refuses user namespaces.
+    #[error("this kernel gives no user namespaces to this user: {hint}")]
+    NoUserNamespaces {
+        /// The setting in question.
+        hint: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// An ordinary user without ids of its own.
+    #[error(
+        "user {user} has {found} subordinate {kind} in {file}, of which a build needs 65535; as root, run: \
+         usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+    )]
+    NoSubordinateIds {
+        /// Who builds.
+        user: String,
+        /// `uids` or `gids`.
+        kind: &'static str,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// How many there are.
+        found: u32,
+    },
+    /// The program that hands out subordinate ids is missing.
+    #[error("{program} is not installed; on Debian, as root, run: apt install uidmap")]
+    NoMappingProgram {
+        /// `newuidmap` or `newgidmap`.
+        program: &'static str,
+        /// Why it did not start.
+        #[source]
+        source: io::Error,
+    },
+    /// The program that hands out subordinate ids refused.
+    #[error("{program} refused the ids of {file}: {message}")]
+    MappingRefused {
+        /// `newuidmap` or `newgidmap`.
+        program: &'static str,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// What it printed.
+        message: String,
+    },
+    /// The kernel refused the map of root.
+    #[error("cannot give the sandbox ids 0 to 65535: root in this container does not have them all")]
+    NoIds(#[source] io::Error),
+}
+
+/// The kind of id: what differs between users and groups.
+struct Ids {
+    file: &'static str,
+    kind: &'static str,
+    program: &'static str,
+    map: &'static str,
+    own: u32,
+}
+
+fn both() -> [Ids; 2] {
+    let (uid, gid) = (geteuid().as_raw(), getgid().as_raw());
+    [
+        Ids { file: "/etc/subuid", kind: "uids", program: "newuidmap", map: "uid_map", own: uid },
+        Ids { file: "/etc/subgid", kind: "gids", program: "newgidmap", map: "gid_map", own: gid },
+    ]
+}
+
+/// Gives process `child`, in its new user namespace, its ids.
+pub(super) fn map(child: u32) -> Result<(), EnvironmentError> {
+    if geteuid().is_root() {
+        for ids in both() {
+            fs::write(format!("/proc/{child}/{}", ids.map), format!("0 0 {COUNT}\n"))
+                .map_err(EnvironmentError::NoIds)?;
+        }
+        return Ok(());
+    }
+    let user = user_name();
+    for ids in both() {
+        let text = fs::read_to_string(ids.file).unwrap_or_default();
+        let ranges = ranges(&text, &user, geteuid(), COUNT - 1);
+        let found = ranges.iter().map(|(_, count)| count).sum();
+        if found < COUNT - 1 {
+            return Err(EnvironmentError::NoSubordinateIds { user, kind: ids.kind, file: ids.file, found });
+        }
+        let mut command = Command::new(ids.program);
+        command.arg(child.to_string()).args(["0", &ids.own.to_string(), "1"]);
+        let mut inside = 1;
+        for (start, count) in ranges {
+            command.args([inside, start, count].map(|number| number.to_string()));
+            inside += count;
+        }
+        let output = command.output();
+        let output = output.map_err(|source| EnvironmentError::NoMappingProgram { program: ids.program, source })?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(EnvironmentError::MappingRefused { program: ids.program, file: ids.file, message });
+        }
+    }
+    Ok(())
+}
+
+fn user_name() -> String {
+    match User::from_uid(geteuid()) {
+        Ok(Some(user)) => user.name,
+        _ => geteuid().to_string(),
+    }
+}
+
+/// The user's ranges in a text of `subuid(5)`, first and count, cut off after `wanted` ids.
+fn ranges(text: &str, user: &str, uid: Uid, wanted: u32) -> Vec<(u32, u32)> {
+    let uid = uid.to_string();
+    let mut left = wanted;
+    let mut ranges = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next().unwrap_or_default();
+        let mut number = || fields.next().and_then(|field| field.parse::<u32>().ok());
+        let (Some(start), Some(count)) = (number(), number()) else { continue };
+        let count = count.min(left);
+        if (owner == user || owner == uid) && count > 0 {
+            ranges.push((start, count));
+            left -= count;
+        }
+    }
+    ranges
+}
+
+/// The error for a kernel that refused a namespace, with the setting that most likely is the reason.
+pub(super) fn refused(code: i32) -> EnvironmentError {
+    let hint = refusal_hint(|path| fs::read_to_string(path).ok());
+    EnvironmentError::NoUserNamespaces { hint, source: io::Error::from_raw_os_error(code) }
+}
+
+fn refusal_hint(read: impl Fn(&Path) -> Option<String>) -> String {
+    let value = |path: &str| read(Path::new(path)).map(|text| text.trim().to_owned());
+    let settings = [
+        ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces", "15000"),
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone", "1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns",
+            "0",
+        ),
+    ];
+    for (path, bad, name, good) in settings {
+        if value(path).as_deref() == Some(bad) {
+            return format!("{name} is {bad}; as root, run: sysctl -w {name}={good}");
+        }
+    }
+    "in a container, its seccomp profile must allow unshare and mount, or it must run privileged".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_ranges_of_the_user_by_name_or_number_until_there_are_enough() {
+        let text = "other:1:65536\nme:100000:60000\nnonsense\n1000:200000:65536\nme:5:1\n";
+        assert_eq!(ranges(text, "me", Uid::from_raw(1000), 65_535), [(100_000, 60_000), (200_000, 5_535)]);
+        assert_eq!(ranges(text, "nobody", Uid::from_raw(2), 65_535), []);
+    }
+
+    #[test]
+    fn names_the_setting_that_forbids_user_namespaces() {
+        let only = |wanted: &'static str, value: &'static str| {
+            refusal_hint(move |path| path.ends_with(wanted).then(|| format!("{value}\n")))
+        };
+        assert!(only("max_user_namespaces", "0").contains("sysctl -w user.max_user_namespaces=15000"));
+        assert!(only("unprivileged_userns_clone", "0").contains("sysctl -w kernel.unprivileged_userns_clone=1"));
+        assert!(only("apparmor_restrict_unprivileged_userns", "1").contains("apparmor_restrict_unprivileged_userns=0"));
+        assert!(only("max_user_namespaces", "1000").contains("seccomp"));
+    }
+}

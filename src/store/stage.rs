@@ -1,0 +1,238 @@
+//! Workspaces, and results of stages kept by the digest of everything they were made from.
+//!
+//! ```text
+//! sessions/<session>/<n>/content/    a workspace: what the caller fills
+//! stages/<name>/<digest>/content/    the same directory after one rename: a result
+//!                        seal        "boot <id>" (counts during this boot) or "settled" (flushed to disk)
+//! ```
+//!
+//! Invariants: a result is never altered once it is named. Its key covers all that it depends on, so a stale result has
+//! another name. Only one process builds a key at a time; the others wait and take its result.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::layout::{make_directories, make_directory};
+use super::lock_file::LockFile;
+use super::{Store, StoreError, layout, session};
+use crate::digest::{Digest, Hasher};
+
+/// The name of a stage's result: the stage and the digest of everything that the result depends on.
+#[derive(Clone)]
+pub struct StageKey {
+    name: &'static str,
+    inputs: Hasher,
+}
+
+impl StageKey {
+    /// The key of a stage without inputs so far. `version` is raised whenever the stage's code makes other results of
+    /// the same inputs. The name is lower-case ASCII, a word: it becomes a directory.
+    pub fn new(name: &'static str, version: u32) -> Self {
+        debug_assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+        let mut inputs = Hasher::new();
+        inputs.update(name.as_bytes());
+        inputs.update(b"\0");
+        inputs.update(&version.to_le_bytes());
+        Self { name, inputs }
+    }
+
+    /// The key with one more input. Label and length go into the digest too, so no two lists of inputs run together.
+    pub fn with(mut self, label: &str, value: &[u8]) -> Self {
+        for part in [label.as_bytes(), value] {
+            self.inputs.update(&(part.len() as u64).to_le_bytes());
+            self.inputs.update(part);
+        }
+        self
+    }
+
+    /// The stage's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The digest over the name, the version and all inputs.
+    pub fn digest(&self) -> Digest {
+        self.inputs.digest()
+    }
+}
+
+/// A directory that vanishes: with this value, or, if the process is killed, when the store is next opened.
+#[derive(Debug)]
+pub struct Workspace {
+    place: PathBuf,
+    store: Store,
+}
+
+impl Workspace {
+    /// The directory, empty at first, mode 0755.
+    pub fn path(&self) -> PathBuf {
+        self.place.join("content")
+    }
+
+    /// Deletes the workspace by `remove`, which can delete what a sandbox left there for other user ids.
+    pub fn remove_with(self, remove: &dyn Fn(&Path) -> io::Result<()>) -> Result<(), StoreError> {
+        if session::delete(&self.place).is_ok() {
+            return Ok(());
+        }
+        remove(&self.place).map_err(StoreError::write(&self.place))
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if self.place.exists()
+            && let Ok(dead) = session::move_to_trash(&self.place, &self.store.layout().trash())
+        {
+            let _ = session::delete(&dead); // what resists waits for `empty_trash`
+        }
+    }
+}
+
+/// A finished stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageResult {
+    /// The directory that the stage filled. Not to be written to.
+    pub path: PathBuf,
+    /// Whether it was there already.
+    pub cached: bool,
+}
+
+impl Store {
+    /// An empty directory to work in.
+    pub fn workspace(&self) -> Result<Workspace, StoreError> {
+        let place = self.inner.session.fresh_path();
+        make_directory(&place, 0o700)
+            .and_then(|()| make_directory(&place.join("content"), 0o755))
+            .map_err(StoreError::write(&place))?;
+        Ok(Workspace { place, store: self.clone() })
+    }
+
+    /// The result of a stage, if the store has it.
+    pub fn stage(&self, key: &StageKey) -> Result<Option<PathBuf>, StoreError> {
+        let place = self.stage_place(key);
+        let seal = place.join("seal");
+        let _guard = self.guard_use()?;
+        let text = match fs::read_to_string(&seal) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(StoreError::read(&seal)(error)),
+        };
+        if text == SETTLED || self.made_in_this_boot(&text) {
+            if text != SETTLED {
+                self.remember_unsettled(seal.clone());
+            }
+            self.note_use(&seal, fs::metadata(&seal).and_then(|metadata| metadata.modified()).ok());
+            return Ok(Some(place.join("content")));
+        }
+        Ok(None)
+    }
+
+    /// The result of a stage, built by `build` in the directory that it is given if the store has none. If `build`
+    /// fails, nothing is kept. If another process is building this stage, waits for its result.
+    pub fn build_stage<E: From<StoreError>>(
+        &self,
+        key: &StageKey,
+        build: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<StageResult, E> {
+        if let Some(path) = self.stage(key)? {
+            return Ok(StageResult { path, cached: true });
+        }
+        let lock_path = self.layout().stage_locks().join(format!("{}-{}", key.name(), key.digest()));
+        let lock = LockFile::exclusive(&lock_path).map_err(StoreError::write(&lock_path))?;
+        let result = match self.stage(key)? {
+            Some(path) => Ok(StageResult { path, cached: true }),
+            None => {
+                let workspace = self.workspace()?;
+                build(&workspace.path())
+                    .and_then(|()| Ok(self.publish_stage(key, workspace)?))
+                    .map(|path| StageResult { path, cached: false })
+            }
+        };
+        let _ = lock.remove(); // one that stays is taken again the next time
+        result
+    }
+
+    /// Flushes to disk the results that this session has made or used, so that they outlast a power failure. To be
+    /// called when the build is done and its user need not wait.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let seals = std::mem::take(&mut *self.unsettled());
+        if seals.is_empty() {
+            return Ok(());
+        }
+        let stages = self.layout().stages();
+        fs::File::open(&stages)
+            .and_then(|directory| nix::unistd::syncfs(&directory).map_err(io::Error::from))
+            .map_err(StoreError::write(&stages))?;
+        for seal in seals {
+            self.write_seal(&seal, SETTLED)?;
+        }
+        Ok(())
+    }
+
+    fn publish_stage(&self, key: &StageKey, workspace: Workspace) -> Result<PathBuf, StoreError> {
+        let place = self.stage_place(key);
+        match &self.inner.boot {
+            Some(boot) => self.write_seal(&workspace.place.join("seal"), &format!("boot {boot}\n"))?,
+            None => {
+                // A kernel that does not tell its boots apart: flushed at once.
+                fs::File::open(&workspace.place)
+                    .and_then(|directory| nix::unistd::syncfs(&directory).map_err(io::Error::from))
+                    .map_err(StoreError::write(&workspace.place))?;
+                self.write_seal(&workspace.place.join("seal"), SETTLED)?;
+            }
+        }
+        if place.exists() {
+            // Made before the machine went down, and never flushed: parts of it may be missing. So it counts for nobody.
+            let dead = session::move_to_trash(&place, &self.layout().trash()).map_err(StoreError::write(&place))?;
+            let _ = session::delete(&dead);
+        }
+        if let Some(parent) = place.parent() {
+            make_directories(parent, self.layout().root(), 0o700).map_err(StoreError::write(parent))?;
+        }
+        fs::rename(&workspace.place, &place).map_err(StoreError::write(&place))?;
+        self.remember_unsettled(place.join("seal"));
+        Ok(place.join("content"))
+    }
+
+    /// Replaces a seal by one rename: it is never read half-written.
+    fn write_seal(&self, seal: &Path, text: &str) -> Result<(), StoreError> {
+        let path = self.inner.session.fresh_path();
+        layout::write_file(&path, text).map_err(StoreError::write(&path))?;
+        match fs::rename(&path, seal) {
+            // The result was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(StoreError::write(seal)),
+        }
+    }
+
+    fn stage_place(&self, key: &StageKey) -> PathBuf {
+        self.layout().stages().join(key.name()).join(key.digest().to_string())
+    }
+
+    fn made_in_this_boot(&self, seal: &str) -> bool {
+        let boot = seal.strip_prefix("boot ").and_then(|rest| rest.strip_suffix('\n'));
+        boot.is_some() && boot == self.inner.boot.as_deref()
+    }
+
+    fn unsettled(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.inner.unsettled.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn remember_unsettled(&self, seal: PathBuf) {
+        let mut seals = self.unsettled();
+        if !seals.contains(&seal) {
+            seals.push(seal);
+        }
+    }
+}
+
+/// The seal of a result that is on disk.
+const SETTLED: &str = "settled\n";
+
+/// The kernel's name of this boot (random(4)).
+pub(super) fn boot_identity() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let identity = text.trim_end();
+    (!identity.is_empty()).then(|| identity.to_owned())
+}

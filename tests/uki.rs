@@ -1,0 +1,144 @@
+//! Unified kernel images, judged by the tools of others.
+
+use std::fs;
+
+use adamant::boot::pe::{NewSection, Pe, PeError};
+use adamant::boot::uki::{self, Parts, Uki, UkiError};
+use adamant::tree::Content;
+
+use crate::support::executable::{executable, kernel, stub};
+use crate::support::image::noise;
+use crate::support::oracle::{oracle, run};
+
+fn parts() -> Parts {
+    Parts {
+        stub: Content::from_bytes(stub()),
+        kernel: Content::from_bytes(kernel("6.12.1-test")),
+        initrd: Content::from_bytes(noise(100_001, 4)),
+        command_line: format!("roothash={} quiet", "ab".repeat(32)),
+        os_release: "ID=debian\nIMAGE_ID=minimal\n".into(),
+        uname: "6.12.1-test".into(),
+    }
+}
+
+#[test]
+fn an_image_reads_back_section_by_section() {
+    let parts = parts();
+    let image = uki::build(&parts).unwrap();
+    let read = Uki::read(image).unwrap();
+    read.pe.check().unwrap();
+    let names: Vec<_> = read.pe.sections.iter().map(|section| section.name.as_str()).collect();
+    assert_eq!(names, [".text", ".sbat", ".sdmagic", ".osrel", ".cmdline", ".uname", ".linux", ".initrd"]);
+    assert_eq!(read.command_line, parts.command_line);
+    assert_eq!(read.os_release, parts.os_release);
+    assert_eq!(read.uname, parts.uname);
+    let lines: Vec<_> = read.sbat.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(lines, ["sbat", "systemd-stub", "uki"]);
+    for (name, content) in [(".linux", &parts.kernel), (".initrd", &parts.initrd)] {
+        let found = read.pe.content(read.pe.section(name).unwrap());
+        assert_eq!(found.digest().unwrap(), content.digest().unwrap(), "{name}");
+    }
+    assert_eq!(uki::kernel_release(&parts.kernel).as_deref(), Some("6.12.1-test"));
+    assert_eq!(uki::kernel_release(&parts.stub), None);
+}
+
+#[test]
+fn objdump_and_objcopy_see_the_same_sections() {
+    let Some(mut objcopy) = oracle("objcopy") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("image.efi");
+    fs::write(&path, uki::build(&parts()).unwrap().to_vec().unwrap()).unwrap();
+    let headers = run(oracle("objdump").unwrap().arg("-h").arg(&path));
+    assert!(headers.contains("pei-x86-64"), "{headers}");
+    for (name, expected) in [
+        (".linux", parts().kernel.to_vec().unwrap()),
+        (".initrd", parts().initrd.to_vec().unwrap()),
+        (".cmdline", parts().command_line.into_bytes()),
+    ] {
+        let out = directory.path().join(name);
+        run(objcopy
+            .args(["-O", "binary", "--set-section-flags"])
+            .arg(format!("{name}=alloc,load,readonly"))
+            .arg(format!("--only-section={name}"))
+            .arg(&path)
+            .arg(&out));
+        objcopy = oracle("objcopy").unwrap();
+        assert!(fs::read(&out).unwrap() == expected, "{name}");
+    }
+}
+
+/// What `ukify build` of systemd 257.13 gives for the same parts:
+/// `--linux= --initrd= --os-release=@ --cmdline= --uname= --stub=` with the bytes of `parts()`. With the stub and the kernel
+/// of Debian 13 the files are equal too.
+const UKIFY: &str = "eb26d0f9237bc7bd29daabe4e834e822a6ae531366972d99d5377d973f1bc506";
+
+#[test]
+fn ukify_makes_the_same_image_byte_for_byte() {
+    let image = uki::build(&parts()).unwrap();
+    assert_eq!(image.digest().unwrap().to_string(), UKIFY);
+}
+
+#[test]
+fn a_kernel_without_nx_takes_the_flag_from_the_image() {
+    let mut without = kernel("6.1");
+    without[0x80 + 24 + 71] = 0;
+    let image = uki::build(&Parts { kernel: Content::from_bytes(without), ..parts() }).unwrap();
+    assert!(!Uki::read(image).unwrap().pe.nx_compatible);
+    assert!(Uki::read(uki::build(&parts()).unwrap()).unwrap().pe.nx_compatible);
+}
+
+#[test]
+fn refuses_a_stub_or_kernel_that_does_not_fit() {
+    let other = |parts| uki::build(&parts).unwrap_err();
+    let error = other(Parts { kernel: Content::from_bytes("no kernel"), ..parts() });
+    assert!(matches!(error, UkiError::Kernel(PeError::Field { offset: 0, .. })), "{error}");
+    let mut arm = kernel("6.1");
+    arm[0x84..0x86].copy_from_slice(&0xaa64u16.to_le_bytes());
+    let error = other(Parts { kernel: Content::from_bytes(arm), ..parts() });
+    assert!(matches!(error, UkiError::Machine { stub: 0x8664, kernel: 0xaa64 }), "{error}");
+    let tight = executable(&[(".sbat", b"sbat,1\n")]);
+    let long = executable(&[(".sbat", [b"sbat,1\n".to_vec(), vec![b'x'; 600]].concat().as_slice())]);
+    let error = other(Parts { stub: Content::from_bytes(tight), kernel: Content::from_bytes(long), ..parts() });
+    assert!(matches!(error, UkiError::Stub(PeError::Room { room: 512, .. })), "{error}");
+    let pe = Pe::read(Content::from_bytes(stub())).unwrap();
+    let many = [".a", ".b", ".c", ".d", ".e", ".f", ".g", ".h", ".i", ".j", ".k", ".l", ".m", ".n", ".o", ".p", ".q"];
+    let sections = many.into_iter().chain([".r", ".s", ".t", ".u", ".v", ".w", ".x", ".y", ".z"]);
+    let new = |name| NewSection { name, content: Content::from_bytes("x") };
+    let error = pe.append(&sections.map(new).collect::<Vec<_>>()).unwrap_err();
+    assert!(matches!(error, PeError::Full(_)), "{error}");
+}
+
+#[test]
+fn refuses_overlapping_sections_and_hidden_bytes() {
+    let good = uki::build(&parts()).unwrap().to_vec().unwrap();
+    let header = |index: usize| 0x80 + 24 + 0xf0 + index * 40;
+    let with = |offset: usize, value: u32| {
+        let mut bytes = good.clone();
+        bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+        Pe::read(Content::from_bytes(bytes)).map(|_| ()).unwrap_err()
+    };
+    for (field, value) in [(20, 0x600), (16, u32::MAX), (12, 0x1000), (8, u32::MAX)] {
+        let error = with(header(4) + field, value);
+        assert!(matches!(&error, PeError::Section { name, .. } if name == ".cmdline"), "{error}");
+        assert_eq!(error.offset(), header(4) as u64);
+    }
+    let mut hidden = good.clone();
+    let cmdline = Uki::read(Content::from_bytes(good)).unwrap().pe.section(".cmdline").unwrap().range();
+    hidden[cmdline.end as usize + 3] = 1;
+    let error = Uki::read(Content::from_bytes(hidden)).unwrap().pe.check().unwrap_err();
+    assert!(matches!(error, PeError::Stray { offset } if offset == cmdline.end + 3), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn mutated_images_never_panic(changes in proptest::collection::vec((0usize..0x700, 0u8..), 1..6)) {
+        let mut bytes = uki::build(&parts()).unwrap().to_vec().unwrap();
+        for (place, byte) in changes {
+            bytes[place] = byte;
+        }
+        if let Ok(image) = Uki::read(Content::from_bytes(bytes)) {
+            let _ = image.pe.check();
+            let _ = image.pe.append(&[NewSection { name: ".new", content: Content::from_bytes("x") }]);
+        }
+    }
+}
