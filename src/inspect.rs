@@ -15,7 +15,7 @@ use crate::disk::{self, attribute};
 use crate::identifier::Uuid;
 use crate::manifest::path_to_text;
 use crate::tree::{Kind, NodeId, Tree};
-use crate::verify::{Failure, Parts, dpkg_packages, locate, read_manifest};
+use crate::verify::{Failure, Installed, Parts, dpkg_packages, locate, read_manifest};
 use crate::verity::RootHash;
 
 /// Version of the JSON form of [`Inspection`].
@@ -189,7 +189,7 @@ pub fn image(path: &Path) -> Result<Inspection, Failure> {
     let verity = parts.verity_superblock()?;
     let tree = parts.root_tree()?;
     let packages = dpkg_packages(&tree).map_err(|problem| parts.failure(parts.root.start, problem))?;
-    let package = |(name, architecture, version)| Package { name, architecture, version };
+    let package = |p: Installed| Package { name: p.name, architecture: p.architecture, version: p.version };
     let (root, directories) = weigh(&tree);
     let data_size = verity.data_blocks.saturating_mul(crate::verity::BLOCK_SIZE as u64);
     Ok(Inspection {

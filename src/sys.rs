@@ -70,19 +70,6 @@ fn grow(call: impl Fn(*mut u8, usize) -> isize) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Lets the kernel kill the program when the thread that starts it ends (`prctl(2)`, `PR_SET_PDEATHSIG`): nothing
-/// that is killed itself leaves it running.
-pub fn end_with_this_thread(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: between fork and exec only one system call is made, which is async-signal-safe and allocates nothing.
-    unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        });
-    }
-}
-
 /// Lets SIGINT and SIGTERM end the process with 128 + their number, as shells count, instead of by the signal:
 /// callers see the documented exit code. What a killed process leaves behind is cleaned up by the next one anyway.
 pub fn exit_on_interrupt() {
@@ -95,5 +82,18 @@ pub fn exit_on_interrupt() {
         // SAFETY: the handler calls nothing but `_exit`, which may interrupt anything.
         let result = unsafe { nix::sys::signal::sigaction(signal, &action) };
         debug_assert!(result.is_ok(), "SIGINT and SIGTERM can be caught");
+    }
+}
+
+/// Lets the kernel kill the program when the thread that starts it ends (`prctl(2)`, `PR_SET_PDEATHSIG`): nothing
+/// that is killed itself leaves it running.
+pub fn end_with_this_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only one system call is made, which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
     }
 }

@@ -168,8 +168,9 @@ fn an_image_does_not_depend_on_the_number_of_workers() {
 
 #[test]
 fn files_beyond_four_gigabytes_come_back() {
-    let tree = torture::large();
     for compression in [Compression::Zstd { level: 1 }, Compression::None] {
+        // Uncompressed data would fill the disk and show nothing more.
+        let tree = torture::large(compression != Compression::None);
         let mut file = tempfile::NamedTempFile::new().unwrap();
         write(&tree, &options(compression, 1 << 20, 4096), file.as_file_mut()).unwrap();
         let found = read(file.reopen().unwrap());

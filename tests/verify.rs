@@ -264,7 +264,7 @@ fn names_what_the_manifest_says_otherwise() {
         assert_eq!(failure.offset, good.partitions[index].offset);
     }
     let failure = check(&|manifest| manifest.disk.sha256 = good.lock_sha256);
-    assert!(matches!(&failure.problem, Problem::Digest { what, .. } if what == "the disk image"), "{failure}");
+    assert!(matches!(&failure.problem, Problem::Digest { what, .. } if &**what == "the disk image"), "{failure}");
     let failure = check(&|manifest| manifest.disk.file = "../minimal_1_amd64.raw".into());
     assert!(matches!(&failure.problem, Problem::FileName { .. }), "{failure}");
 }
@@ -287,7 +287,7 @@ fn names_a_flipped_byte_beside_the_image() {
     // A digest that nothing in the image confirms is known to the list of digests.
     let failure =
         check(&manifest, &|bytes| bytes[recipe as usize] = if bytes[recipe as usize] == b'0' { b'1' } else { b'0' });
-    assert!(matches!(&failure.problem, Problem::Checksum { file, .. } if file == "manifest.json"), "{failure}");
+    assert!(matches!(&failure.problem, Problem::Checksum { file, .. } if &**file == "manifest.json"), "{failure}");
     let failure = check(&manifest, &|bytes| bytes[2] = b'\t');
     assert!(matches!(&failure.problem, Problem::Manifest(_)), "{failure}");
     assert_eq!((failure.file.as_path(), failure.offset), (manifest.as_path(), 2));

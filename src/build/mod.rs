@@ -17,6 +17,7 @@ pub mod output;
 pub mod packages;
 pub mod stages;
 pub mod system;
+pub mod tools;
 
 use std::fs::{self, File};
 use std::io;
@@ -223,6 +224,8 @@ fn write(
         epoch: plan.epoch,
         recipe_sha256: plan.recipe.digest(plan.sources).unwrap_or(Digest::of(b"")),
         lock_sha256: Digest::of(plan.lock.to_text().as_bytes()),
+        state: plan.recipe.state,
+        checks: &plan.recipe.checks,
         disk: &image.disk,
         uki: &image.uki,
         root_hash: image.root_hash,

@@ -108,9 +108,18 @@ impl From<BuildError> for Failure {
         match error {
             BuildError::Recipe(found) => found.into(),
             BuildError::Store(error) => error.into(),
-            BuildError::Packages(PackagesError::Fetch(error)) => error.into(),
-            BuildError::Packages(PackagesError::Store(error)) => error.into(),
+            BuildError::Packages(error) => error.into(),
             error => Self::new(build_kind(&error), error),
+        }
+    }
+}
+
+impl From<PackagesError> for Failure {
+    fn from(error: PackagesError) -> Self {
+        match error {
+            PackagesError::Fetch(error) => error.into(),
+            PackagesError::Store(error) => error.into(),
+            error => Self::new(Kind::Verification, error),
         }
     }
 }
@@ -124,8 +133,6 @@ fn build_kind(error: &BuildError) -> Kind {
         | BuildError::NoFile { .. }
         | BuildError::Tree(_)
         | BuildError::Initrd(_) => Kind::Recipe,
-        BuildError::Packages(_) => Kind::Verification,
-        BuildError::Image(_) | BuildError::Normalise(_) | BuildError::Manifest(_) => Kind::Environment,
         _ => Kind::Environment,
     }
 }

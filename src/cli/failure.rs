@@ -64,17 +64,25 @@ pub struct Failure {
     pub error: Box<dyn Error + Send + Sync>,
     /// What to do about it.
     pub hints: Vec<String>,
+    /// Whether standard output has the result already: then `--json` prints no second object.
+    pub told: bool,
 }
 
 impl Failure {
     /// A failure of that kind.
     pub fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, error: error.into(), hints: Vec::new() }
+        Self { kind, error: error.into(), hints: Vec::new(), told: false }
     }
 
     /// The same, with what to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// The same, of a verb that has printed its result.
+    pub fn after_result(mut self) -> Self {
+        self.told = true;
         self
     }
 

@@ -80,6 +80,7 @@ enum Verb {
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
+    Boot(boot::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -118,6 +119,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Boot(arguments) => boot::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };
     match result {

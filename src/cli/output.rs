@@ -87,7 +87,7 @@ impl Output {
     /// Says what went wrong, and gives the exit code.
     pub fn failure(&self, failure: &Failure) -> ExitCode {
         let _ = io::stderr().write_all(self.failure_text(failure).as_bytes());
-        if self.json {
+        if self.json && !failure.told {
             let object = failure_json(failure);
             let _ = writeln!(io::stdout(), "{object:#}");
         }

@@ -71,6 +71,9 @@ pub struct Table {
 /// A table that cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
+    /// No room for the table itself.
+    #[error("a disk of {0} sectors has no room for a partition table")]
+    Sectors(u64),
     /// Too many partitions.
     #[error("a partition table has at most {ENTRIES} partitions, not {0}")]
     Entries(usize),
@@ -154,6 +157,9 @@ impl Table {
             return Err(TableError::Entries(self.entries.len()));
         }
         let mut free = self.usable();
+        if free.is_empty() {
+            return Err(TableError::Sectors(self.sectors));
+        }
         let mut entries = Vec::with_capacity(ENTRIES_SIZE);
         for entry in &self.entries {
             let (first, last) = (entry.first_sector, entry.last_sector);
@@ -395,6 +401,10 @@ mod tests {
             (table.entries[index].first_sector, table.entries[index].last_sector) = (first, last);
             let label = table.entries[index].label.clone();
             assert_eq!(table.encode(), Err(TableError::Place { label, first, last }));
+        }
+        for sectors in [0, 1, 67] {
+            let table = Table { sectors, ..sample() };
+            assert_eq!(table.encode(), Err(TableError::Sectors(sectors)));
         }
         let mut table = sample();
         table.entries[0].label = "x".repeat(37);

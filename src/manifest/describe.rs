@@ -10,6 +10,7 @@ use crate::architecture::Architecture;
 use crate::boot::uki::{self, UkiError};
 use crate::digest::Digest;
 use crate::identifier::Uuid;
+use crate::recipe::{Check, State};
 use crate::tree::{Content, Tree};
 use crate::verity::RootHash;
 
@@ -28,6 +29,10 @@ pub struct Subject<'a> {
     pub recipe_sha256: Digest,
     /// SHA-256 of the lock.
     pub lock_sha256: Digest,
+    /// What a running machine keeps.
+    pub state: State,
+    /// What is to be checked in a running machine.
+    pub checks: &'a [Check],
     /// The disk.
     pub disk: &'a crate::disk::Disk,
     /// The UKI on it.
@@ -95,6 +100,8 @@ impl Manifest {
             tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             recipe_sha256: subject.recipe_sha256,
             lock_sha256: subject.lock_sha256,
+            state: subject.state,
+            checks: subject.checks.to_vec(),
             disk: Disk {
                 file: format!("{stem}.raw"),
                 size: subject.disk.content.size(),

@@ -47,6 +47,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::digest::Digest;
 use crate::identifier::Uuid;
+use crate::recipe::{Check, State};
 use crate::verity::RootHash;
 
 /// The version of the format that this adamant reads and writes.
@@ -79,6 +80,10 @@ pub struct Manifest {
     /// SHA-256 of the lock's text.
     #[schemars(with = "String")]
     pub lock_sha256: Digest,
+    /// What a running machine keeps over a reboot.
+    pub state: State,
+    /// What `adamant boot --test` finds out in a running machine.
+    pub checks: Vec<Check>,
     /// The disk as a whole.
     pub disk: Disk,
     /// dm-verity of the root partition.

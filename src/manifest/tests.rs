@@ -1,6 +1,7 @@
 //! Manifests: their one text, and how they differ.
 
 use super::*;
+use crate::recipe::{CheckKind, Span};
 use crate::tree::{Content, DeviceNumber, Kind, Metadata, Node, Timestamp, Tree};
 
 fn tree() -> Tree {
@@ -29,6 +30,13 @@ fn sample() -> Manifest {
         tool: Tool { name: "adamant".into(), version: "0.1.0".into() },
         recipe_sha256: digest,
         lock_sha256: digest,
+        state: crate::recipe::State::Volatile,
+        checks: vec![Check {
+            name: "the page is served".into(),
+            kind: CheckKind::Http { port: 80, path: "/".into(), status: 200, contains: None },
+            timeout_s: 60,
+            span: Span::default(),
+        }],
         disk: Disk { file: "minimal_1_amd64.raw".into(), size: 1, sha256: digest, uuid: Uuid::NIL, sector_size: 512 },
         verity: Verity {
             root_hash: RootHash::from_bytes([1; 32]),
@@ -54,8 +62,7 @@ fn sample() -> Manifest {
 #[test]
 fn every_name_has_one_line_that_says_all_of_it() {
     let text = sample().to_json();
-    let lines: Vec<&str> =
-        text.lines().filter(|line| line.contains("\"path\":\"/") && line.starts_with("    ")).collect();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("    {\"path\":")).collect();
     let ping = Digest::of(b"ping");
     let file = |path: &str, more: &str| {
         format!(
@@ -85,6 +92,8 @@ fn a_manifest_reads_back_and_its_digest_is_that_of_its_text() {
     let text = manifest.to_json();
     assert!(text.starts_with("{\n  \"schema\": 1,\n  \"name\": \"minimal\",\n"), "{text}");
     assert!(text.contains("\n  \"packages\": [],\n"), "{text}");
+    let check = r#"{"name":"the page is served","http":{"port":80,"path":"/","status":200},"timeout-s":60}"#;
+    assert!(text.contains(&format!("\n  \"checks\": [\n    {check}\n  ],\n")), "{text}");
     assert_eq!(Manifest::parse(text.as_bytes()).unwrap(), manifest);
     assert_eq!(manifest.digest(), Digest::of(text.as_bytes()));
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();

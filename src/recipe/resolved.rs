@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -246,7 +247,7 @@ pub struct System {
 }
 
 /// A check of `boot --test`. It goes into the manifest as it is, and comes back from there without its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Check {
     /// As its result is reported.
@@ -262,12 +263,12 @@ pub struct Check {
 }
 
 /// What a check asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckKind {
     /// The unit is active.
     Unit(String),
-    /// An HTTP request from within the machine to itself is answered.
+    /// An HTTP request to the machine, from outside, is answered.
     Http {
         /// TCP port.
         port: u16,

@@ -311,7 +311,7 @@ pub struct CheckTable {
     pub timeout: Option<At<u32>>,
 }
 
-/// An HTTP request made from within the machine to itself.
+/// An HTTP request made to the machine from outside: its firewall, if it has one, must let it in.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HttpTable {

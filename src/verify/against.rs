@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::Installed;
 use super::beside::first_difference;
 use super::failure::{Failure, Problem};
 use super::parts::Parts;
@@ -18,8 +19,8 @@ pub(super) struct Found<'a> {
     pub verity: &'a verity::Verified,
     /// Every name in the root file system.
     pub files: Vec<manifest::File>,
-    /// Name, architecture and version of every package by the database in the root file system.
-    pub packages: Option<Vec<(String, String, String)>>,
+    /// Every package by the database in the root file system.
+    pub packages: Option<Vec<Installed>>,
 }
 
 /// Bytes whose digest the manifest has.
@@ -122,10 +123,14 @@ impl Found<'_> {
     fn compare_packages(&self, said: &Manifest) -> Result<(), Failure> {
         let Some(found) = &self.packages else { return Ok(()) };
         let system = said.packages.iter().filter(|package| package.set == "system");
-        let mut said: Vec<_> = system.map(|p| (p.name.clone(), p.architecture.clone(), p.version.clone())).collect();
+        let installed = |package: &manifest::Package| Installed {
+            name: package.name.clone(),
+            architecture: package.architecture.clone(),
+            version: package.version.clone(),
+        };
+        let mut said: Vec<_> = system.map(installed).collect();
         said.sort();
-        let text =
-            |(name, architecture, version): &(String, String, String)| format!("{name}:{architecture} {version}");
+        let text = |package: &Installed| format!("{}:{} {}", package.name, package.architecture, package.version);
         let missing = said.iter().find(|package| found.binary_search(package).is_err());
         let more = found.iter().find(|package| said.binary_search(package).is_err());
         let problem = match (missing, more) {
@@ -170,7 +175,9 @@ impl Found<'_> {
             if found != hashed.said {
                 let sharper = hashed.of_uki.then(|| self.first_wrong_byte_of_uki(said, directory)).flatten();
                 let offset = sharper.unwrap_or(hashed.offset);
-                return Err(parts.failure(offset, Problem::Digest { what: hashed.what, found, said: hashed.said }));
+                return Err(
+                    parts.failure(offset, Problem::Digest { what: hashed.what.into(), found, said: hashed.said })
+                );
             }
         }
         Ok(())

@@ -82,7 +82,7 @@ fn check_checksums(manifest: &Manifest, path: &Path) -> Result<(), Failure> {
     }
     for ((file, found), (_, said, offset)) in expected.into_iter().zip(said) {
         if found != said {
-            return Err(failure(path, offset, Problem::Checksum { file, found, said }));
+            return Err(failure(path, offset, Problem::Checksum { file: file.into(), found, said }));
         }
     }
     Ok(())

@@ -143,7 +143,7 @@ pub enum Problem {
     #[error("{what} has the SHA-256 {found}, in the manifest it is {said}")]
     Digest {
         /// What was hashed.
-        what: String,
+        what: Box<str>,
         /// Of the bytes.
         found: Digest,
         /// In the manifest.
@@ -167,7 +167,7 @@ pub enum Problem {
     #[error("{file} has the SHA-256 {found}, the list of digests says {said}")]
     Checksum {
         /// Which file.
-        file: String,
+        file: Box<str>,
         /// Of its bytes.
         found: Digest,
         /// In the list.

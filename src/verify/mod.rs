@@ -95,8 +95,16 @@ const DPKG_STATUS: &[u8] = b"var/lib/dpkg/status";
 /// Longest package database that is read: desktops have 5 MB.
 const DPKG_STATUS_MAX: u64 = 256 * 1024 * 1024;
 
-/// Name, architecture and version of every installed package, by dpkg's database in the tree; `None` without one.
-pub(crate) fn dpkg_packages(tree: &Tree) -> Result<Option<Vec<(String, String, String)>>, Problem> {
+/// A package by dpkg's database.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Installed {
+    pub name: String,
+    pub architecture: String,
+    pub version: String,
+}
+
+/// Every installed package by dpkg's database in the tree, by name; `None` without a database.
+pub(crate) fn dpkg_packages(tree: &Tree) -> Result<Option<Vec<Installed>>, Problem> {
     let Some(id) = tree.lookup(DPKG_STATUS) else { return Ok(None) };
     let crate::tree::Kind::File(content) = &tree.node(id).kind else { return Ok(None) };
     let refuse = |source| Problem::File(manifest::FileError { path: DPKG_STATUS.to_vec(), source });
@@ -113,7 +121,11 @@ pub(crate) fn dpkg_packages(tree: &Tree) -> Result<Option<Vec<(String, String, S
             value.map_or(String::new(), |value| value.trim().to_owned())
         };
         if field("Status").ends_with(" installed") {
-            packages.push((field("Package"), field("Architecture"), field("Version")));
+            packages.push(Installed {
+                name: field("Package"),
+                architecture: field("Architecture"),
+                version: field("Version"),
+            });
         }
     }
     packages.sort();

@@ -213,7 +213,7 @@ impl Shape {
 
     /// Size of superblock and tree in bytes.
     pub fn size(&self) -> u64 {
-        self.levels.first().map_or(1, |lowest| lowest.end) * BLOCK_SIZE as u64
+        self.levels.first().map_or(1, |lowest| lowest.end).saturating_mul(BLOCK_SIZE as u64)
     }
 }
 
@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(Shape::new(129).levels, [2..4, 1..2]);
         assert_eq!(Shape::new(128 * 128 + 1).levels, [4..133, 2..4, 1..2]);
         assert_eq!(Shape::new(u64::MAX).levels.len(), 10);
+        assert_eq!(Shape::new(u64::MAX).size(), u64::MAX);
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Sketch {
             epoch: EPOCH,
             recipe_sha256: Digest::of(b"recipe"),
             lock_sha256: Digest::of(b"lock"),
+            state: adamant::recipe::State::Volatile,
+            checks: &[],
             disk: &disk,
             uki: &uki,
             root_hash,

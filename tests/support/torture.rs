@@ -185,12 +185,14 @@ fn sparse(builder: &mut Builder) {
     builder.add("sparse-unaligned", 0o644, islands(100_001, &[1..2, 4095..4097, 99_999..100_001]));
 }
 
-/// Files beyond 4 GiB: nearly all hole, and all data.
-pub fn large() -> Tree {
+/// Files beyond 4 GiB: nearly all hole, and one all data, if asked for.
+pub fn large(with_data: bool) -> Tree {
     let mut builder = Builder::new();
     builder.add("sparse-5G", 0o644, islands(5 << 30, &[0..1, (4 << 30) - 1..(4 << 30) + 1, (5 << 30) - 1..5 << 30]));
-    builder.add("sparse-8T", 0o644, islands(1 << 43, &[1 << 42..(1 << 42) + 1]));
-    builder.add("data-4G", 0o644, Kind::File(Content::new((4 << 30) + 12_345, Arc::new(Pattern), 0)));
+    builder.add("sparse-8T", 0o644, islands(1 << 43, &[1 << 42..(1 << 42) + 1, (1 << 43) - 1..1 << 43]));
+    if with_data {
+        builder.add("data-4G", 0o644, Kind::File(Content::new((4 << 30) + 12_345, Arc::new(Pattern), 0)));
+    }
     builder.tree()
 }
 

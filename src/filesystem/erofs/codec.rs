@@ -25,6 +25,9 @@ pub struct Encoder {
     kind: Kind,
     probe: Compressor<'static>,
     buffer: Vec<u8>,
+    /// Of what was encoded last: compressed bytes in `buffer`, and bytes that went in.
+    encoded: usize,
+    decoded: usize,
 }
 
 enum Kind {
@@ -44,30 +47,96 @@ impl Encoder {
             }
             Compression::None => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        Ok(Self { kind, probe: Compressor::new(PROBE_LEVEL)?, buffer: Vec::new() })
+        let probe = Compressor::new(PROBE_LEVEL)?;
+        Ok(Self { kind, probe, buffer: Vec::new(), encoded: 0, decoded: 0 })
     }
 
     /// `input` compressed.
     pub fn encode(&mut self, input: &[u8]) -> io::Result<&[u8]> {
         // Always room for the worst case: what Zstandard writes depends on the room that it has.
-        let size = match &mut self.kind {
-            Kind::Lz4(level) => {
-                self.buffer.resize(lz4::block::compress_bound(input.len())?, 0);
-                let mode = CompressionMode::HIGHCOMPRESSION(*level);
-                lz4::block::compress_to_buffer(input, Some(mode), false, &mut self.buffer)?
-            }
-            Kind::Zstd(compressor) => {
-                self.buffer.resize(zstd_safe::compress_bound(input.len()), 0);
-                compressor.compress_to_buffer(input, self.buffer.as_mut_slice())?
-            }
+        let room = match self.kind {
+            Kind::Lz4(_) => lz4::block::compress_bound(input.len())?,
+            Kind::Zstd(_) => zstd_safe::compress_bound(input.len()),
         };
-        Ok(&self.buffer[..size])
+        let buffer = grown(&mut self.buffer, room);
+        self.encoded = match &mut self.kind {
+            Kind::Lz4(level) => {
+                let mode = CompressionMode::HIGHCOMPRESSION(*level);
+                lz4::block::compress_to_buffer(input, Some(mode), false, buffer)?
+            }
+            Kind::Zstd(compressor) => compressor.compress_to_buffer(input, buffer)?,
+        };
+        self.decoded = input.len();
+        Ok(&self.buffer[..self.encoded])
+    }
+
+    /// Of what was encoded last, as much from its start as has at most `limit` compressed bytes: how many bytes of the
+    /// input that is, and they compressed. `None` if less than half would be left, or the format has no such parts.
+    pub fn shorten(&self, limit: usize) -> Option<(usize, Vec<u8>)> {
+        match self.kind {
+            Kind::Lz4(_) => None,
+            Kind::Zstd(_) => shorten_zstd(&self.buffer[..self.encoded], self.decoded, limit),
+        }
     }
 
     /// A quick estimate of the compressed size of `input`.
     pub fn estimate(&mut self, input: &[u8]) -> io::Result<usize> {
-        self.buffer.resize(zstd_safe::compress_bound(input.len()), 0);
-        self.probe.compress_to_buffer(input, self.buffer.as_mut_slice())
+        let buffer = grown(&mut self.buffer, zstd_safe::compress_bound(input.len()));
+        self.probe.compress_to_buffer(input, buffer)
+    }
+}
+
+fn grown(buffer: &mut Vec<u8>, size: usize) -> &mut [u8] {
+    if buffer.len() < size {
+        buffer.resize(size, 0);
+    }
+    &mut buffer[..size]
+}
+
+/// Header of a frame whose content size takes four bytes and is the window: RFC 8878, section 3.1.1.1.
+const SINGLE_SEGMENT_4: u8 = 0b1010_0000;
+
+/// A Zstandard frame is a header and blocks, which need only those before them: any number of them from the start make
+/// a frame, if the header tells its size and the last one is marked.
+fn shorten_zstd(frame: &[u8], decoded: usize, limit: usize) -> Option<(usize, Vec<u8>)> {
+    let descriptor = *frame.get(4)?;
+    let is_single = descriptor >> 5 & 1;
+    let content_size = [usize::from(is_single), 2, 4, 8][usize::from(descriptor >> 6)];
+    let first = 5 + usize::from(1 - is_single) + content_size;
+    let header = 9;
+    let (mut last, mut end) = (first, first);
+    while let Some([a, b, c]) = frame.get(end..end + 3) {
+        let word = u32::from_le_bytes([*a, *b, *c, 0]);
+        // Type 1 repeats one byte.
+        let size = 3 + if word >> 1 & 3 == 1 { 1 } else { (word >> 3) as usize };
+        if header + end + size - first > limit {
+            break;
+        }
+        (last, end) = (end, end + size);
+    }
+    let length = decoded_length(&frame[..end], decoded)?;
+    if length < decoded / 2 || length > 1 << ZSTD_WINDOW_BITS {
+        return None;
+    }
+    let mut part = frame[..4].to_vec();
+    part.push(SINGLE_SEGMENT_4);
+    part.extend_from_slice(&(length as u32).to_le_bytes());
+    part.extend_from_slice(&frame[first..end]);
+    part[header + last - first] |= 1;
+    Some((length, part))
+}
+
+/// How many bytes the blocks of an incomplete frame decode to: the format does not tell.
+fn decoded_length(frame: &[u8], most: usize) -> Option<usize> {
+    let mut context = DCtx::try_create()?;
+    let mut bytes = vec![0; most];
+    let (mut input, mut output) = (InBuffer::around(frame), OutBuffer::around(bytes.as_mut_slice()));
+    loop {
+        let before = (input.pos(), output.pos());
+        context.decompress_stream(&mut output, &mut input).ok()?;
+        if before == (input.pos(), output.pos()) {
+            return Some(output.pos());
+        }
     }
 }
 

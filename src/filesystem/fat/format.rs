@@ -23,6 +23,10 @@ pub(super) const BACKUP_SECTOR: u16 = 6;
 /// Most bytes of a directory: 65,536 entries.
 pub(super) const DIRECTORY_MAX: u64 = 65_536 * ENTRY as u64;
 
+/// Longest path that is read: `PATH_MAX` of Linux. Without a bound, directories within each other would cost the
+/// square of their number.
+pub(super) const PATH_MAX: usize = 4096;
+
 /// Attribute bits of a directory entry.
 pub(super) mod attribute {
     pub const VOLUME_LABEL: u8 = 0x08;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::format::{
     BACKUP_SECTOR, BootSector, CLUSTER_MASK, CLUSTERS_MAX, CLUSTERS_MIN, DIRECTORY_MAX, END_OF_CHAIN_MIN, ENTRY,
-    Geometry, INFO_SECTOR, LONG_NAME_UNITS, SECTOR, attribute, folded, info_sector, short_name_checksum, timestamp,
+    Geometry, INFO_SECTOR, LONG_NAME_UNITS, PATH_MAX, SECTOR, attribute, folded, info_sector, short_name_checksum,
+    timestamp,
 };
 use crate::tree::{Content, Kind, Metadata, Node, ReadAt, Segments, Timestamp, Tree, TreeError, TreePath, show};
 
@@ -454,6 +455,9 @@ impl Walker<'_> {
                         return refuse("a directory does not begin with `.` and `..`");
                     }
                     continue;
+                }
+                if record.path.len() > PATH_MAX {
+                    return refuse("a path in it is longer than 4096 bytes");
                 }
                 if !names.insert(folded(&name)) {
                     return refuse("the name stands twice in its directory");

@@ -104,6 +104,16 @@ fn refuses_what_a_fat_volume_cannot_hold() {
 }
 
 #[test]
+fn refuses_paths_without_end() {
+    let mut tree = Tree::default();
+    tree.make_directories(&b"a/".repeat(2048), &Metadata::with_mode(0o755)).unwrap();
+    assert!(Volume::open(write(&tree, &options()).unwrap()).is_ok());
+    tree.make_directories(&b"a/".repeat(2049), &Metadata::with_mode(0o755)).unwrap();
+    let error = Volume::open(write(&tree, &options()).unwrap()).unwrap_err();
+    assert!(matches!(error, ReadError::Entry { .. }), "{error}");
+}
+
+#[test]
 fn names_a_flipped_byte_in_every_structure() {
     let good = volume(&sample());
     let reserved = usize::from(u16::from_le_bytes([good[14], good[15]]));

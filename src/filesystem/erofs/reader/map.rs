@@ -10,6 +10,7 @@ use crate::filesystem::erofs::format::{
     ADVISE_INTERLACED, BLOCK_COUNT_FLAG, CLUSTER_HEAD, CLUSTER_HEAD2, CLUSTER_NONHEAD, CLUSTER_PLAIN, DECODED_MAX,
     DataLayout, MAP_HEADER, MapHeader, NULL_BLOCK, PCLUSTER_MAX, SuperBlock, WHOLE_FRAGMENT, u16_at, u32_at, u64_at,
 };
+use crate::filesystem::erofs::index::Packs;
 
 /// A run of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +170,7 @@ impl Index {
     fn entry_offset(&self, number: usize) -> u64 {
         match self.packing {
             Packing::Full(start) => start + 8 * number as u64,
-            Packing::Compact(packs) => packs.locate(number as u64).0,
+            Packing::Compact(packs) => packs.pack_of(number as u64).offset,
         }
     }
 }
@@ -251,33 +252,6 @@ fn full_index(
     Ok(Index { header_offset, header, cluster, entries, packing: Packing::Full(start), end: start + size })
 }
 
-/// Where the packs of a compact index are: some of 2 entries in 8 bytes up to the next multiple of 32 bytes, then
-/// packs of 16 entries in 32 bytes if the header says so, then again packs of 2.
-#[derive(Debug, Clone, Copy)]
-struct Packs {
-    start: u64,
-    /// Entries before the packs of 16.
-    initial: u64,
-    /// Entries in packs of 16.
-    dense: u64,
-}
-
-impl Packs {
-    /// First byte of the pack that holds entry `number`, how many entries it has, and which of them it is.
-    fn locate(&self, number: u64) -> (u64, u64, u64) {
-        if number < self.initial {
-            return (self.start + number / 2 * 8, 2, number % 2);
-        }
-        let number = number - self.initial;
-        let dense_start = self.start + 4 * self.initial;
-        if number < self.dense {
-            return (dense_start + number / 16 * 32, 16, number % 16);
-        }
-        let number = number - self.dense;
-        (dense_start + 2 * self.dense + number / 2 * 8, 2, number % 2)
-    }
-}
-
 fn compact_index(
     image: &Image,
     located: &Located,
@@ -293,22 +267,18 @@ fn compact_index(
     }
     let count = located.inode.size.div_ceil(1 << bits);
     let start = header_offset + MAP_HEADER as u64;
-    let initial = ((32 - start % 32) / 4) % 8;
-    let dense = if dense && initial < count { (count - initial) / 16 * 16 } else { 0 };
-    let initial = initial.min(count);
-    let packs = Packs { start, initial, dense };
-    let (last, entries, _) = packs.locate(count - 1);
-    let end = last + if entries == 16 { 32 } else { 8 };
+    let packs = Packs::new(start, count, dense);
+    let end = packs.end();
     let at = located.offset + 8;
     budget.take(end - start, at)?;
     let bytes = image.bytes(start, end - start, at, "a cluster index")?;
     let mut entries = Vec::with_capacity(count as usize);
     let mut blocks = 0;
     for number in 0..count {
-        let (pack, size, position) = packs.locate(number);
-        let pack_bytes = if size == 16 { 32 } else { 8 };
-        let pack = &bytes[(pack - start) as usize..][..pack_bytes];
-        let (kind, low) = compact_entry(pack, size as usize, position as usize, bits);
+        let pack = packs.pack_of(number);
+        let (room, position) = (pack.room as usize, number - pack.first);
+        let pack = &bytes[(pack.offset - start) as usize..][..pack.size() as usize];
+        let (kind, low) = compact_entry(pack, room, position as usize, bits);
         if position == 0 {
             blocks = if big { 0 } else { 1 };
         }
@@ -320,7 +290,7 @@ fn compact_index(
             }
             entries.push(Entry::NonHead { blocks: told });
         } else {
-            let base = u32_at(pack, pack_bytes - 4);
+            let base = u32_at(pack, pack.len() - 4);
             let block = base.wrapping_add(blocks);
             entries.push(Entry::Head { kind, offset: low as u16, block });
             blocks = blocks.wrapping_add(1);

@@ -80,6 +80,13 @@ struct File<'a> {
     small: bool,
 }
 
+/// What a thread keeps from one piece to the next.
+#[derive(Default)]
+struct Worker {
+    compressor: Option<SegmentCompressor>,
+    buffer: Vec<u8>,
+}
+
 /// Part of a file.
 struct Piece {
     file: usize,
@@ -204,8 +211,8 @@ fn write_files<W: Write>(
     let batches = batches(files);
     let mut extents: Vec<Extent> = Vec::new();
     let mut placed = Vec::with_capacity(files.len());
-    let work = |compressor: &mut Option<SegmentCompressor>, batch: &Vec<Piece>| {
-        batch.iter().map(|piece| encode(tree, &files[piece.file], piece, options, compressor)).collect()
+    let work = |worker: &mut Worker, batch: &Vec<Piece>| {
+        batch.iter().map(|piece| encode(tree, &files[piece.file], piece, options, worker)).collect()
     };
     in_order(&batches, options.workers, work, |batch, encoded: Vec<Option<Segment>>| {
         for (piece, segment) in batch.iter().zip(encoded) {
@@ -232,24 +239,28 @@ fn encode(
     file: &File<'_>,
     piece: &Piece,
     options: &Options,
-    compressor: &mut Option<SegmentCompressor>,
+    worker: &mut Worker,
 ) -> Result<Option<Segment>, WriteError> {
-    let mut bytes = vec![0; (piece.range.end - piece.range.start) as usize];
-    file.content.read_exact_at(&mut bytes, piece.range.start).map_err(|source| {
+    let size = (piece.range.end - piece.range.start) as usize;
+    if worker.buffer.len() < size {
+        worker.buffer.resize(size, 0);
+    }
+    let bytes = &mut worker.buffer[..size];
+    file.content.read_exact_at(bytes, piece.range.start).map_err(|source| {
         let path = file.id.map(|id| path_of(tree, id)).unwrap_or_default();
         WriteError::Read { path, source }
     })?;
-    if compressor.is_none() {
-        *compressor = SegmentCompressor::new(options).map_err(WriteError::Compress)?;
+    if worker.compressor.is_none() {
+        worker.compressor = SegmentCompressor::new(options).map_err(WriteError::Compress)?;
     }
-    let Some(compressor) = compressor else {
+    let Some(compressor) = &mut worker.compressor else {
         return Ok(Some(Segment::plain(bytes)));
     };
     if file.small {
-        let compressible = compressor.is_compressible(&bytes).map_err(WriteError::Compress)?;
+        let compressible = compressor.is_compressible(bytes).map_err(WriteError::Compress)?;
         return Ok((!compressible).then(|| Segment::plain(bytes)));
     }
-    Ok(Some(compressor.compress(&bytes).map_err(WriteError::Compress)?))
+    Ok(Some(compressor.compress(bytes).map_err(WriteError::Compress)?))
 }
 
 /// Writes a segment behind what its file has already; gives whether the file's tail was left out for the inode.
@@ -272,7 +283,12 @@ fn append<W: Write>(
     for Cluster { length, blocks, encoding } in segment.clusters {
         let (length, blocks) = (length as u64, blocks as u32);
         match extents.last_mut() {
-            Some(last) if encoding == Encoding::Plain && last.encoding == Encoding::Plain => {
+            // What follows an incomplete block is not the next byte of the image.
+            Some(last)
+                if encoding == Encoding::Plain
+                    && last.encoding == Encoding::Plain
+                    && last.length % BLOCK as u64 == 0 =>
+            {
                 last.length += length;
                 last.blocks += blocks;
             }

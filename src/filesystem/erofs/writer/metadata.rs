@@ -36,7 +36,7 @@ enum Tail<'a> {
     Inline(Vec<u8>),
     /// The last bytes of a file, read when they are written.
     FileEnd(&'a crate::tree::Content, usize),
-    /// Map header and full index.
+    /// Map header and index.
     Index(&'a [index::Extent]),
     /// Map header that says where in the packed inode the file is.
     Fragment(u64),
@@ -60,7 +60,7 @@ impl Record<'_> {
             Tail::None => (base, 0),
             Tail::Inline(bytes) => (base, bytes.len()),
             Tail::FileEnd(_, size) | Tail::Directory(size) => (base, *size),
-            Tail::Index(_) => (base + index::full_size(base, self.inode.size), 0),
+            Tail::Index(_) => (base + index::compact_size(base, self.inode.size), 0),
             Tail::Fragment(_) => (base.next_multiple_of(8) + format::MAP_HEADER, 0),
             Tail::Chunks(table) => (base + 4 * table.len(), 0),
         }
@@ -185,7 +185,7 @@ fn place_file<'a>(inode: &mut Inode, placed: &'a Placed) -> Tail<'a> {
             Tail::Fragment(*offset)
         }
         Placed::Extents(extents) => {
-            inode.layout = DataLayout::CompressedFull;
+            inode.layout = DataLayout::CompressedCompact;
             inode.union = extents.iter().map(|extent| extent.blocks).sum();
             Tail::Index(extents)
         }
@@ -223,14 +223,19 @@ fn packed_record<'a>(size: u64, placed: &'a Placed, survey: &Survey<'_>) -> Reco
 fn place(records: &mut [Record<'_>], shared: usize) -> (u64, u64) {
     let mut placement = Placement::new();
     let mut shared_offset = 0;
-    let holds_data = |record: &Record<'_>| matches!(record.tail, Tail::FileEnd(..));
-    for round in [false, true] {
-        for (number, record) in records.iter_mut().enumerate().filter(|(_, record)| holds_data(record) == round) {
-            let (base, inline) = record.sizes();
-            record.offset = placement.place(base, inline);
-            if number == 0 {
-                shared_offset = if shared > 0 { placement.place(shared, 0) } else { 0 };
-            }
+    let (mut data, mut order): (Vec<usize>, Vec<usize>) =
+        (0..records.len()).partition(|number| matches!(records[*number].tail, Tail::FileEnd(..)));
+    // The largest first: what they leave of a block, others fill.
+    data.sort_by_key(|number| {
+        let (base, inline) = records[*number].sizes();
+        std::cmp::Reverse(base + inline)
+    });
+    order.append(&mut data);
+    for number in order {
+        let (base, inline) = records[number].sizes();
+        records[number].offset = placement.place(base, inline);
+        if number == 0 && shared > 0 {
+            shared_offset = placement.place(shared, 0);
         }
     }
     (shared_offset, placement.size())
@@ -294,15 +299,14 @@ fn encode_tail(
             bytes.extend_from_slice(&end);
         }
         Tail::Index(extents) => {
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
             let algorithms = match options.compression {
                 Compression::Zstd { .. } => format::ALGORITHM_ZSTD,
                 _ => format::ALGORITHM_LZ4,
             };
-            let header = MapHeader { fragment: 0, advise: format::ADVISE_BIG_PCLUSTER, algorithms, cluster_bits: 0 };
-            bytes.extend_from_slice(&header.encode());
-            bytes.extend_from_slice(&[0; 8]);
-            bytes.extend_from_slice(&index::encode_full(extents));
+            // A compact index has clusters of several blocks for both algorithms or for none.
+            let advise = format::ADVISE_COMPACTED_2B | format::ADVISE_BIG_PCLUSTER | format::ADVISE_BIG_PCLUSTER_2;
+            let header = MapHeader { fragment: 0, advise, algorithms, cluster_bits: 0 };
+            bytes.extend_from_slice(&index::encode_compact(bytes.len(), header.encode(), extents));
         }
         Tail::Fragment(offset) => {
             bytes.resize(bytes.len().next_multiple_of(8), 0);
