@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use adamant::rootfs::deb::UnpackedPackage;
 use adamant::rootfs::{
-    ConfigureError, EnvironmentError, SeedFile, Settings, configure, normalise, overlay, remove_workspace,
+    ConfigureError, EnvironmentError, SeedFile, Settings, Storage, configure, normalise, overlay, remove_workspace,
 };
 use adamant::tree::{Kind, Node, Tree, show};
 
@@ -65,11 +65,16 @@ impl Lab {
     }
 
     fn configure_with(&self, files: Vec<SeedFile>) -> Result<Tree, ConfigureError> {
+        self.configure_in(Storage::Automatic, files)
+    }
+
+    fn configure_in(&self, storage: Storage, files: Vec<SeedFile>) -> Result<Tree, ConfigureError> {
         let progress = |text: &str| self.stages.lock().unwrap().push(text.to_owned());
         let workspace = self.workspace();
         let debconf = Vec::new();
         let program = Some(Path::new(ADAMANT));
-        let settings = Settings { workspace: &workspace, program, epoch: EPOCH, files, debconf, progress: &progress };
+        let (workspace, epoch, progress) = (&*workspace, EPOCH, &progress);
+        let settings = Settings { workspace, program, epoch, files, debconf, storage, progress };
         configure(&self.packages, &settings)
     }
 }
@@ -202,6 +207,19 @@ fn contents_that_scripts_left_alone_stay_in_the_packages() {
     let data: u64 = lab.packages.iter().map(|package| fs::metadata(package.data_path()).unwrap().len()).sum();
     // dpkg's database, its log and a few bytes of scripts.
     assert!(pack < data / 20, "{pack} of {data} bytes were copied");
+}
+
+#[test]
+fn memory_and_disk_make_the_same_tree() {
+    let Some(lab) = Lab::new(&torture()) else { return };
+    let listing_in = |storage| {
+        let mut tree = lab.configure_in(storage, Vec::new()).unwrap();
+        normalise(&mut tree, EPOCH).unwrap();
+        let text = listing(&tree);
+        remove_workspace(&lab.workspace(), Some(Path::new(ADAMANT))).unwrap();
+        text
+    };
+    assert_eq!(listing_in(Storage::Memory), listing_in(Storage::Disk));
 }
 
 #[test]
@@ -420,7 +438,9 @@ fn builder() {
     let workspace = directory.join("workspace");
     let stage = |text: &str| fs::write(directory.join("stage"), text).unwrap();
     let (files, debconf, program) = (Vec::new(), Vec::new(), Some(Path::new(ADAMANT)));
-    let settings = Settings { workspace: &workspace, program, epoch: EPOCH, files, debconf, progress: &stage };
+    // As if there were little memory: what a killed builder leaves behind lies on disk.
+    let (workspace, epoch, storage, progress) = (&*workspace, EPOCH, Storage::Disk, &stage);
+    let settings = Settings { workspace, program, epoch, files, debconf, storage, progress };
     match configure(&packages, &settings) {
         Ok(mut tree) => {
             normalise(&mut tree, EPOCH).unwrap();
@@ -521,7 +541,7 @@ fn a_full_disk_is_an_error_and_leaves_no_tree() {
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         let options = Some("size=2m");
         mount(Some("tmpfs"), &lab.workspace(), Some("tmpfs"), MsFlags::empty(), options).unwrap();
-        let error = lab.configure().unwrap_err();
+        let error = lab.configure_in(Storage::Disk, Vec::new()).unwrap_err();
         (error, lab.workspace().join("tree").exists())
     };
     let (error, tree) = std::thread::scope(|scope| scope.spawn(in_small_file_system).join().unwrap());

@@ -1,4 +1,4 @@
-//! The kernel command line: the root hash, and the recipe's arguments behind it.
+//! The kernel command line: the root hash, what every image says besides, and the recipe's arguments behind it.
 //!
 //! The root hash is all that a machine needs to find its root: systemd-veritysetup-generator takes the two partitions by
 //! their UUIDs, which are the halves of the hash, and sets up `/dev/mapper/root` from them. An argument that names another
@@ -11,6 +11,21 @@ use crate::verity::{ParseRootHashError, RootHash};
 
 /// Bytes that a kernel takes, without the NUL at the end (`COMMAND_LINE_SIZE` of x86 and arm64).
 pub const SIZE_MAX: usize = 2047;
+
+/// What every image's command line says besides its root hash, each with its reason. A recipe's arguments come after
+/// them, and the kernel takes the last of each name; only the one for dm-verity is not a recipe's to change.
+const OWN: [&str; 4] = [
+    // A block that does not match its hash is never handed out, nor does the machine go on without it.
+    VERITY_OPTIONS,
+    // Seconds that a panic stands on the console before the machine starts again.
+    "panic=10",
+    // Errors only: a serial console takes longer to print a boot's messages than some units take to start.
+    "quiet",
+    // Self-tests of ciphers, as FIPS 140 wants them and nothing else: up to half a second.
+    "cryptomgr.notests",
+];
+
+const VERITY_OPTIONS: &str = "systemd.verity_root_options=panic-on-corruption";
 
 /// Arguments that would lead to another root than the one the hash stands for.
 const RESERVED: [&str; 13] = [
@@ -49,9 +64,13 @@ pub enum CommandLineError {
     RootHash(#[from] ParseRootHashError),
 }
 
-/// The command line of an image: `roothash=` and then `arguments`, in their order.
+/// The command line of an image: `roothash=`, what all images have, then `arguments`, in their order.
 pub fn compose(root_hash: &RootHash, arguments: &[String]) -> Result<String, CommandLineError> {
     let mut line = format!("roothash={root_hash}");
+    for argument in OWN {
+        line.push(' ');
+        line.push_str(argument);
+    }
     for argument in arguments {
         check(argument)?;
         line.push(' ');
@@ -84,6 +103,8 @@ pub fn root_hash(line: &str) -> Result<RootHash, CommandLineError> {
     for (name, value) in split(line) {
         if name == "roothash" {
             hashes.push(value.unwrap_or_default());
+        } else if is_own(&name, value.as_deref()) {
+            // Not the recipe's, but ours.
         } else if is_reserved(&name) || name == "--" {
             return Err(CommandLineError::Reserved(name));
         }
@@ -92,6 +113,10 @@ pub fn root_hash(line: &str) -> Result<RootHash, CommandLineError> {
         [hash] => Ok(hash.parse()?),
         hashes => Err(CommandLineError::RootHashCount(hashes.len())),
     }
+}
+
+fn is_own(name: &str, value: Option<&str>) -> bool {
+    VERITY_OPTIONS.split_once('=') == value.map(|value| (name, value))
 }
 
 fn is_reserved(name: &str) -> bool {
@@ -138,9 +163,10 @@ mod tests {
     fn the_root_hash_comes_first_and_reads_back() {
         let arguments = ["console=ttyS0".to_owned(), "quiet".to_owned(), "foo=\"a b\"".to_owned()];
         let line = compose(&hash(), &arguments).unwrap();
-        assert_eq!(line, format!("roothash={} console=ttyS0 quiet foo=\"a b\"", "ab".repeat(32)));
+        let own = OWN.join(" ");
+        assert_eq!(line, format!("roothash={} {own} console=ttyS0 quiet foo=\"a b\"", "ab".repeat(32)));
         assert_eq!(root_hash(&line), Ok(hash()));
-        let parts: Vec<_> = split(&line).skip(1).collect();
+        let parts: Vec<_> = split(&line).skip(1 + OWN.len()).collect();
         let expected = [("console", Some("ttyS0")), ("quiet", None), ("foo", Some("a b"))];
         assert_eq!(parts, expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))));
     }
@@ -163,7 +189,7 @@ mod tests {
             assert_eq!(check(argument), Err(CommandLineError::Argument(argument.into())), "{argument:?}");
         }
         let long = vec!["x".repeat(2000)];
-        assert_eq!(compose(&hash(), &long), Err(CommandLineError::Size(9 + 64 + 1 + 2000)));
+        assert_eq!(compose(&hash(), &long), Err(CommandLineError::Size(9 + 64 + 1 + OWN.join(" ").len() + 1 + 2000)));
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn configured(
             epoch: plan.epoch,
             files: files.iter().map(seed).collect(),
             debconf: Vec::new(),
+            storage: rootfs::Storage::Automatic,
             progress: &|text| stages.progress().event(&crate::telemetry::Event::StageStarted { name: text }),
         };
         let made = rootfs::configure(packages, &settings);

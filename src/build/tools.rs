@@ -18,6 +18,8 @@ use crate::telemetry::{Event, Progress};
 
 /// Raised whenever the same packages would make another tree.
 const VERSION: u32 = 1;
+/// The tree in the stage's result.
+const ROOT: &str = "root";
 /// How long a fresh resolution is used, in seconds.
 const WEEK: u64 = 7 * 24 * 3600;
 
@@ -83,11 +85,11 @@ fn unpacked(lock: &Lock, fetcher: &Fetcher, progress: &dyn Progress) -> Result<P
         packages::fetch(locked, fetcher, &stages)?;
         stages.run("tools", || {
             let (packages, cached) = packages::unpack(locked, fetcher)?;
-            rootfs::materialise(&rootfs::overlay(&packages)?, directory)?;
+            rootfs::materialise(&rootfs::overlay(&packages)?, &directory.join(ROOT))?;
             Ok::<_, ToolsError>(((), cached))
         })
     })?;
-    Ok(result.path)
+    Ok(result.path.join(ROOT))
 }
 
 /// A lock of today's packages; the same one for a week.

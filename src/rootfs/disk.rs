@@ -140,7 +140,11 @@ pub(super) fn remove_file(directory: &OwnedFd, name: &[u8]) -> io::Result<()> {
 /// Copies the data of `content`; its holes stay holes.
 pub(super) fn write_content(file: &mut File, content: &Content, buffer: &mut Vec<u8>) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
-    buffer.resize(1 << 18, 0);
+    // Most files are small; a large buffer would be cleared for nothing.
+    let wanted = content.size().min(1 << 18) as usize;
+    if buffer.len() < wanted {
+        buffer.resize(wanted, 0);
+    }
     file.set_len(content.size())?;
     for extent in content.extents() {
         let mut position = extent.start;

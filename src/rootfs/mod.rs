@@ -15,4 +15,6 @@ pub mod users;
 pub use disk::{MaterialiseError, materialise};
 pub use normalise::{Action, NormaliseError, RULES, Rule, normalise};
 pub use overlay::{OverlayError, overlay};
-pub use sandbox::{ConfigureError, EnvironmentError, SeedFile, Settings, configure, entry, remove_workspace, reopen};
+pub use sandbox::{
+    ConfigureError, EnvironmentError, SeedFile, Settings, Storage, configure, entry, remove_workspace, reopen,
+};

@@ -24,8 +24,9 @@ use pgp::packet::{
 use pgp::types::{Duration, KeyDetails, KeyVersion, Password, SignedUser, Tag, Timestamp};
 use rand::SeedableRng;
 
-/// When everything here happens, unless a test says otherwise: 2026-03-01T00:00:00Z.
-pub const NOW: u64 = 1_772_323_200;
+/// When everything here happens, unless a test says otherwise: 2025-06-01T00:00:00Z. In the past of any clock, because
+/// the programs that judge this archive look at theirs.
+pub const NOW: u64 = 1_748_736_000;
 /// When the archive was published: two hours before.
 pub const PUBLISHED: u64 = NOW - 7200;
 /// When its key was made: a year before.
@@ -273,7 +274,7 @@ impl Deb {
             ("control.tar.xz", xz(&tar(&control))),
             ("data.tar.xz", xz(&tar(&self.files))),
         ] {
-            write!(deb, "{name:<16}{PUBLISHED:<12}0     0     100644  {:<10}`\n", content.len()).unwrap();
+            writeln!(deb, "{name:<16}{PUBLISHED:<12}0     0     100644  {:<10}`", content.len()).unwrap();
             deb.extend_from_slice(&content);
             if content.len() % 2 == 1 {
                 deb.push(b'\n');
@@ -301,7 +302,8 @@ fn tar(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
         header.set_mtime(PUBLISHED);
         header.set_username("root").unwrap();
         header.set_groupname("root").unwrap();
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         header
     };
     for directory in directories {
@@ -409,6 +411,12 @@ impl Archive {
 
     pub fn add(&mut self, suite: &str, component: &str, deb: Deb) {
         self.packages.push((suite.to_owned(), component.to_owned(), deb));
+    }
+
+    /// The packages that are essential.
+    pub fn essential(&self) -> Vec<String> {
+        let essential = |deb: &&Deb| deb.fields.iter().any(|(name, value)| name == "Essential" && value == "yes");
+        self.packages.iter().map(|(_, _, deb)| deb).filter(essential).map(|deb| deb.name.clone()).collect()
     }
 
     /// Where `dists` and `pool` are.

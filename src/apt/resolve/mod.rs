@@ -5,14 +5,17 @@
 //! Invariants: the set depends on the universe and on what is asked for, not on the order in which it is asked; it is
 //! the set that `apt-get install` gives on an empty system.
 
+mod explain;
 mod mark;
+mod prove;
 mod repair;
 mod request;
 mod select;
 mod state;
 mod sweep;
 
-use super::universe::{Universe, VersionId};
+use super::universe::{PackageId, Universe, VersionId};
+pub use explain::Explanation;
 use mark::Manner;
 pub use request::{PackageRequest, ParseRequestError, Selector, SetRequest};
 use state::State;
@@ -90,9 +93,9 @@ pub enum ResolveError {
         /// The other.
         second: String,
     },
-    /// Unsatisfiable
-    #[error("unsatisfiable: {0:?}")]
-    Unsatisfiable(Vec<String>),
+    /// What is asked for contradicts itself or the repositories.
+    #[error("{0}")]
+    Unsatisfiable(Explanation),
 }
 
 fn suggestion(nearest: &[String]) -> String {
@@ -106,27 +109,25 @@ fn versions(available: &[Available]) -> String {
 
 /// The versions to install.
 pub(super) fn resolve(universe: &Universe<'_>, request: &SetRequest) -> Result<Vec<VersionId>, ResolveError> {
-    let choices = select::candidates(universe, request)?;
-    let selected = select::select(universe, request, &choices)?;
-    let mut state = State::new(universe, choices, request.recommends);
-    let asked_for = Manner { follow: false, asked_for: true, depth: 0 };
-    for (version, _) in &selected {
-        let package = universe.version(*version).package;
-        let choice = state.choice_mut(package);
-        choice.candidate = Some(*version);
-        choice.protected = true;
-        state.mark(package, asked_for);
+    let candidates = select::candidates(universe, request)?;
+    let selected = select::select(universe, request, &candidates)?;
+    let mut state = State::new(universe, candidates, request.recommends);
+    let asked_for: Vec<PackageId> = selected.iter().map(|one| universe.version(one.version).package).collect();
+    state.choose_candidates(&selected);
+    let before = state.clone();
+    let manner = Manner { follow: false, asked_for: true, depth: 0 };
+    for &package in &asked_for {
+        state.choice_mut(package).protected = true;
+        state.mark(package, manner);
     }
-    for (version, _) in &selected {
-        state.mark(universe.version(*version).package, Manner { follow: true, ..asked_for });
+    for &package in &asked_for {
+        state.mark(package, Manner { follow: true, ..manner });
     }
     if state.broken().next().is_some() {
-        let requested: Vec<_> = selected.iter().map(|(version, _)| universe.version(*version).package).collect();
-        state.repair(&requested);
+        state.repair(&asked_for);
     }
-    let broken: Vec<_> = state.broken().collect();
-    if !broken.is_empty() {
-        return Err(ResolveError::Unsatisfiable(broken.iter().map(|&p| universe.name(p).to_owned()).collect()));
+    if state.broken().next().is_some() {
+        return Err(ResolveError::Unsatisfiable(explain::explain(request, &before, &state, &asked_for)));
     }
     state.sweep();
     Ok(universe.packages().filter_map(|package| state.choice(package).install).collect())

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use super::super::universe::{Origin, PackageId, Universe, VersionId};
 use super::request::{PackageRequest, Selector, SetRequest};
-use super::state::Choice;
+use super::state::{Choice, State, View, groups, is_negative};
 use super::{Available, ResolveError};
 
 /// How many names or versions an error lists.
 const LISTED: usize = 5;
 
-/// The versions asked for, in the order of their packages' names, each with the origin that was named for it.
-pub(super) type Selected = Vec<(VersionId, Option<String>)>;
+/// A version asked for.
+pub(super) struct Selected {
+    pub version: VersionId,
+    /// What the request says about the version.
+    pub selector: Option<Selector>,
+}
 
 /// The candidate of every package, by the repositories' priorities, what is excluded, and the pins.
 pub(super) fn candidates(universe: &Universe<'_>, request: &SetRequest) -> Result<Vec<Choice>, ResolveError> {
@@ -41,12 +45,12 @@ fn best(universe: &Universe<'_>, package: PackageId) -> Option<VersionId> {
     best
 }
 
-/// The versions asked for.
+/// The versions asked for, in the order of their packages' names.
 pub(super) fn select(
     universe: &Universe<'_>,
     request: &SetRequest,
     choices: &[Choice],
-) -> Result<Selected, ResolveError> {
+) -> Result<Vec<Selected>, ResolveError> {
     let mut by_package: BTreeMap<&str, (VersionId, Option<&PackageRequest>)> = BTreeMap::new();
     if request.essential {
         for package in universe.packages() {
@@ -74,11 +78,11 @@ pub(super) fn select(
             },
         }
     }
-    let origin = |wanted: Option<&PackageRequest>| match wanted?.selector.as_ref()? {
-        Selector::Origin(origin) => Some(origin.clone()),
-        Selector::Version(_) => None,
+    let selected = |(version, wanted): (VersionId, Option<&PackageRequest>)| Selected {
+        version,
+        selector: wanted.and_then(|wanted| wanted.selector.clone()),
     };
-    Ok(by_package.into_values().map(|(version, wanted)| (version, origin(wanted))).collect())
+    Ok(by_package.into_values().map(selected).collect())
 }
 
 fn one(
@@ -170,6 +174,53 @@ pub(super) fn newest_of(universe: &Universe<'_>, package: PackageId, origin: &st
     versions.iter().copied().find(|&version| universe.origins(version).any(|one| one.is_called(origin)))
 }
 
+impl State<'_, '_> {
+    /// Makes the versions asked for the candidates. What was asked for from an origin may need what the candidates do
+    /// not offer: that is taken from there as well, and so on; what they do offer stays as it is.
+    ///
+    /// apt does the same (`SetCandidateRelease`), except that it takes more from there than is needed while little is
+    /// installed, and gives up where a dependency without a version is not installed yet.
+    pub fn choose_candidates(&mut self, selected: &[Selected]) {
+        selected.iter().for_each(|one| self.set_candidate(one.version));
+        for one in selected {
+            if let Some(Selector::Origin(origin)) = &one.selector {
+                self.prefer_origin(one.version, origin);
+            }
+        }
+        // A version that was asked for is not up for discussion.
+        selected.iter().filter(|one| one.selector.is_some()).for_each(|one| self.set_candidate(one.version));
+    }
+
+    fn prefer_origin(&mut self, version: VersionId, origin: &str) {
+        let universe = self.universe;
+        let mut queue = vec![version];
+        while let Some(version) = queue.pop() {
+            let owner = universe.version(version).package;
+            for group in groups(universe.dependencies(version)) {
+                let offered = |dependency| self.has_target(owner, dependency, View::Candidate);
+                let field = group[0].field;
+                if is_negative(field) || !self.is_important(field) || group.iter().any(offered) {
+                    continue;
+                }
+                let there = group.iter().find_map(|dependency| {
+                    newest_of(universe, dependency.target, origin)
+                        .filter(|&version| universe.is_satisfied_by(dependency, version))
+                });
+                if let Some(there) = there {
+                    self.set_candidate(there);
+                    queue.push(there);
+                }
+            }
+        }
+    }
+
+    fn set_candidate(&mut self, version: VersionId) {
+        let package = self.universe.version(version).package;
+        self.choice_mut(package).candidate = Some(version);
+        self.notice(package);
+    }
+}
+
 pub(super) fn available(universe: &Universe<'_>, package: PackageId) -> Vec<Available> {
     let place = |origin: &Origin| format!("{} {}", origin.repository, origin.suite);
     let versions = universe.package(package).versions.iter().take(LISTED);
@@ -183,11 +234,18 @@ pub(super) fn available(universe: &Universe<'_>, package: PackageId) -> Vec<Avai
 
 pub(super) fn unknown(universe: &Universe<'_>, name: &str) -> ResolveError {
     let real = universe.packages().filter(|&package| !universe.package(package).versions.is_empty());
+    // A slip of the finger, or half of the name: `mysql-server` for `default-mysql-server`.
+    let part = |other: &str| other.len() > name.len() && format!("-{other}-").contains(&format!("-{name}-"));
     let mut near: Vec<(usize, &str)> = real
         .map(|package| universe.name(package))
-        .filter_map(|other| Some((distance(name, other, 2 + name.len() / 6)?, other)))
+        .filter_map(|other| match distance(name, other, 1 + name.len() / 6) {
+            Some(distance) => Some((distance, other)),
+            None => part(other).then_some((name.len(), other)),
+        })
         .collect();
-    near.sort();
+    near.sort_by_key(|&(distance, other)| (distance, other.len(), other));
+    let nearest = near.first().map_or(0, |&(distance, _)| distance);
+    near.retain(|&(distance, _)| distance == nearest);
     near.truncate(LISTED);
     ResolveError::Unknown {
         package: name.to_owned(),

@@ -45,6 +45,7 @@ pub(super) enum View {
 }
 
 /// Everything chosen so far.
+#[derive(Clone)]
 pub(super) struct State<'u, 'a> {
     pub universe: &'u Universe<'a>,
     pub choices: Vec<Choice>,

@@ -63,6 +63,8 @@ pub fn apply(tree: &mut Tree, state: State, epoch: Timestamp) -> Result<(), Tree
         for entry in SSH {
             put(tree, entry, epoch)?;
         }
+        // Debian's own way: keys of all kinds below /etc, on first boots only.
+        mask(tree, "etc/systemd/system/sshd-keygen.service", epoch)?;
     }
     for (when, unit, _) in MASKED_UNITS.iter().filter(|(when, _, _)| when.is_none_or(|when| when == state)) {
         debug_assert!(when.is_none_or(|when| when == state));
@@ -150,7 +152,6 @@ ExecStart=/usr/lib/adamant/ssh-host-key
     entry("usr/lib/adamant/ssh-host-key", 0o755, include_str!("ssh-host-key.sh")),
     entry("usr/lib/systemd/system/ssh.service.d/adamant.conf", 0o644, SSH_DROP_IN),
     entry("usr/lib/systemd/system/ssh.socket.d/adamant.conf", 0o644, SSH_DROP_IN),
-    // Debian's own unit makes keys below /etc, on first boots; there are none.
 ];
 
 const SSH_DROP_IN: &str = "\

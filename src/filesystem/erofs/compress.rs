@@ -19,8 +19,12 @@ use super::{Compression, Options};
 pub const SEGMENT: usize = 4 << 20;
 /// No cluster decodes to more than this many times the cluster size: a reader has to hold it.
 const RATIO_MAX: usize = 4;
-/// Bytes looked at to judge whether data can be compressed.
+/// Bytes that are compressed to judge whether data can be.
 const PROBE: usize = 16 * 1024;
+/// Bytes that are counted before: most data shows at a glance that it can be compressed.
+const GLANCE: usize = 4096;
+/// What programs and texts compress to, for a start.
+const USUAL: Ratio = Ratio { encoded: 45, decoded: 100 };
 /// Data that shrinks by less than 1/32 is kept as it is: it costs time at every read and gains nothing.
 const GAIN: usize = 32;
 
@@ -71,12 +75,15 @@ impl SegmentCompressor {
         Ok(Some(Self { encoder, pcluster: options.pcluster, best: Vec::new() }))
     }
 
-    /// Whether compressing `data` is worth while, judged by a sample.
+    /// Whether compressing `data` together with other files' is worth while, judged by a sample.
     pub fn is_compressible(&mut self, data: &[u8]) -> io::Result<bool> {
         Ok(!self.probe(data)?.is_incompressible())
     }
 
     fn probe(&mut self, data: &[u8]) -> io::Result<Ratio> {
+        if !looks_random(&data[..data.len().min(GLANCE)]) {
+            return Ok(USUAL);
+        }
         let sample = &data[..data.len().min(PROBE)];
         Ok(Ratio { encoded: self.encoder.estimate(sample)?, decoded: sample.len() })
     }
@@ -84,6 +91,7 @@ impl SegmentCompressor {
     /// Compresses one segment: at most [`SEGMENT`] bytes, a multiple of the block size unless a file ends with it.
     pub fn compress(&mut self, data: &[u8]) -> io::Result<Segment> {
         let mut segment = Segment::default();
+        segment.blocks.reserve(data.len() / 2);
         let mut position = 0;
         let mut expected = None;
         while position < data.len() {
@@ -134,6 +142,18 @@ impl SegmentCompressor {
         }
         Ok(search.fitting)
     }
+}
+
+/// Whether all bytes are about as frequent. What does not look so can be compressed by its frequencies alone.
+fn looks_random(sample: &[u8]) -> bool {
+    let mut counts = [0_u64; 256];
+    for byte in sample {
+        counts[usize::from(*byte)] += 1;
+    }
+    // The expected sum of squares of n random bytes is n + n(n-1)/256; a quarter more is far from random.
+    let squares: u64 = counts.iter().map(|count| count * count).sum();
+    let length = sample.len() as u64;
+    squares < (length + length * length / 256) * 5 / 4
 }
 
 /// A cluster that was made.
@@ -237,11 +257,10 @@ impl Search {
 
 impl Segment {
     /// One plain cluster.
-    pub fn plain(mut data: Vec<u8>) -> Self {
-        let blocks = data.len().div_ceil(BLOCK);
-        let cluster = Cluster { length: data.len(), blocks, encoding: Encoding::Plain };
-        data.resize(blocks * BLOCK, 0);
-        Self { clusters: vec![cluster], blocks: data }
+    pub fn plain(data: &[u8]) -> Self {
+        let mut segment = Self::default();
+        segment.push_plain(data);
+        segment
     }
 
     fn push_plain(&mut self, data: &[u8]) {

@@ -211,7 +211,7 @@ mod tests {
                 while number < count {
                     let pack = packs.pack_of(number);
                     assert_eq!((pack.offset, pack.first), (at, number), "{start} {count}");
-                    assert!(pack.room == 2 || pack.offset % 32 == 0);
+                    assert!(pack.room == 2 || pack.offset.is_multiple_of(32));
                     at += pack.size();
                     number += pack.room;
                 }

@@ -35,13 +35,20 @@ pub(super) fn main(program: &Path, plan: Plan) -> Result<(), Failure> {
     let workspace = plan.workspace;
     match plan.task {
         Task::Remove => remove_contents(&workspace),
-        Task::Configure { packages, epoch, files, debconf } => {
+        Task::Configure { packages, memory, epoch, files, debconf } => {
+            let tree = workspace.join(TREE);
+            fs::create_dir(&tree).map_err(Failure::system("make the directory of the tree"))?;
+            if memory {
+                mounts::in_memory(&tree)?;
+            }
             let result = configure(program, &workspace, &packages, epoch, &files, &debconf);
             end_all_processes();
             let result = result.and_then(|done| done.write_result(&workspace, epoch));
             say(&Event::Stage("removing the sandbox".to_owned()));
-            let removed = remove(&workspace.join(TREE));
-            result.and(removed)
+            if memory {
+                mounts::unmount(&tree)?;
+            }
+            result.and(remove(&tree))
         }
     }
 }
@@ -76,9 +83,8 @@ fn configure(
     let open = |path: &PathBuf| deb::reopen(path).map_err(|error| packages_failure(&error));
     let packages: Vec<_> = packages.par_iter().map(open).collect::<Result<_, _>>()?;
     let tree = workspace.join(TREE);
-    fs::create_dir(&tree).map_err(Failure::system("make the directory of the tree"))?;
     let root = Root::open(&tree).map_err(Failure::system("open the directory of the tree"))?;
-    let started = file_system_time(workspace)?;
+    let started = file_system_time(&tree)?;
     let log = fs::OpenOptions::new().append(true).open(workspace.join(LOG));
     let log = log.map_err(Failure::system("open the log of the scripts"))?;
 
@@ -135,17 +141,17 @@ impl Configured {
     }
 }
 
-/// Now, as the file system of the workspace tells it: it may lag behind the clock.
-fn file_system_time(workspace: &Path) -> Result<(i64, i64), Failure> {
+/// Now, as the file system of the tree tells it: it may lag behind the clock.
+fn file_system_time(tree: &Path) -> Result<(i64, i64), Failure> {
     use std::os::unix::fs::MetadataExt;
     let probe = || {
-        let path = workspace.join(RESULT);
+        let path = tree.join("probe");
         fs::write(&path, "")?;
         let status = fs::metadata(&path)?;
         fs::remove_file(&path)?;
         Ok((status.mtime(), status.mtime_nsec()))
     };
-    probe().map_err(Failure::system("write to the workspace"))
+    probe().map_err(Failure::system("write to the directory of the tree"))
 }
 
 /// Ends what scripts left running, so that nothing changes the tree any more.

@@ -22,6 +22,7 @@ mod dpkg;
 mod enter;
 mod idmap;
 mod init;
+mod memory;
 mod mounts;
 mod place;
 mod run;
@@ -29,6 +30,7 @@ mod scan;
 mod wire;
 
 pub use idmap::EnvironmentError;
+pub use memory::Storage;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -67,6 +69,8 @@ pub struct Settings<'a> {
     pub files: Vec<SeedFile>,
     /// Answers in the form that `debconf-set-selections` reads; may be empty.
     pub debconf: Vec<u8>,
+    /// Where the tree is while scripts run; the result is the same.
+    pub storage: Storage,
     /// Told what is being done, one line each.
     pub progress: &'a (dyn Fn(&str) + Sync),
 }
@@ -197,6 +201,7 @@ pub fn configure(packages: &[UnpackedPackage], settings: &Settings<'_>) -> Resul
     let data_path = |package: &UnpackedPackage| package.data_path().canonicalize().map_err(workspace_error);
     let task = Task::Configure {
         packages: packages.iter().map(data_path).collect::<Result<_, _>>()?,
+        memory: settings.storage.is_memory(packages),
         epoch: settings.epoch,
         files: settings.files.iter().map(seed).collect(),
         debconf: settings.debconf.clone(),

@@ -129,6 +129,18 @@ fn populate_dev(dev: &Path) -> Result<(), Failure> {
     mount(Some("devpts"), &dev.join("pts"), Some("devpts"), flags, options).map_err(Failure::errno("mount /dev/pts"))
 }
 
+/// Puts a tmpfs on `tree`. No other process of the host sees it, and it goes with the sandbox.
+pub(super) fn in_memory(tree: &Path) -> Result<(), Failure> {
+    let flags = MsFlags::empty();
+    let mounted = mount(Some("tmpfs"), tree, Some("tmpfs"), flags, Some("mode=755"));
+    mounted.map_err(Failure::errno("mount a tmpfs for the tree"))
+}
+
+/// Takes away what [`in_memory`] put there.
+pub(super) fn unmount(tree: &Path) -> Result<(), Failure> {
+    umount2(tree, MntFlags::MNT_DETACH).map_err(Failure::errno("unmount the tree"))
+}
+
 /// Makes nothing of the host change with what is mounted here, and the other way round.
 pub(super) fn detach_from_host() -> Result<(), Failure> {
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

@@ -34,6 +34,8 @@ pub(super) enum Task {
     Configure {
         /// What `deb::unpack` wrote.
         packages: Vec<PathBuf>,
+        /// Whether the tree is in memory while scripts run.
+        memory: bool,
         /// `SOURCE_DATE_EPOCH`, and the time of everything that scripts made.
         epoch: i64,
         files: Vec<SeedRow>,
