@@ -138,9 +138,9 @@ mod x86_64 {
     fn compress(state: &mut State, blocks: [&[u8; MESSAGE_BLOCK]; LANES]) {
         let (abef, cdgh) = (state.abef, state.cdgh);
         let mut schedule = [[_mm_setzero_si128(); 4]; LANES];
-        for lane in 0..LANES {
-            for quarter in 0..4 {
-                schedule[lane][quarter] = load(&blocks[lane][quarter * 16..]);
+        for (words, block) in schedule.iter_mut().zip(blocks) {
+            for (words, quarter) in words.iter_mut().zip(block.chunks_exact(16)) {
+                *words = load(quarter);
             }
         }
         for group in 0..16 {
@@ -150,8 +150,7 @@ mod x86_64 {
                 K[group * 4 + 1] as i32,
                 K[group * 4] as i32,
             );
-            for lane in 0..LANES {
-                let w = &mut schedule[lane];
+            for (lane, w) in schedule.iter_mut().enumerate() {
                 if group >= 4 {
                     w[group % 4] = next_words(w[group % 4], w[(group + 1) % 4], w[(group + 2) % 4], w[(group + 3) % 4]);
                 }
