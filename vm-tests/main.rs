@@ -1,6 +1,18 @@
-//! Real Debian images in real virtual machines.
+//! Real Debian images in real virtual machines: one scenario a file, named by its outcome.
+//!
+//! The images are built from `recipes/` once per run, by the program under test; packages come from a mirror the first
+//! time and from `target/` after that. QEMU comes from adamant's own tools tree. Without a mirror the scenarios are
+//! skipped, in CI they fail.
+
+mod a_changed_root_hash_does_not_boot;
+mod a_flipped_byte_in_the_data_is_refused;
+mod a_flipped_byte_in_the_hash_tree_is_refused;
+mod a_persistent_machine_remembers;
+mod a_volatile_machine_boots_verified_and_forgets;
+mod boot_test_ends_with_the_checks_result;
+mod rootfs_equals_mmdebstrap;
+mod support;
 
 #[path = "../tests/support/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
-mod rootfs_equals_mmdebstrap;

@@ -11,6 +11,15 @@ say() {
     echo "<3>adamant: $*"
 }
 
+# The partitions under the root file system: the kernel refuses writes from now on. Without this they would succeed
+# and be noticed only when read.
+protect() {
+    device=$(readlink -f /dev/mapper/root)
+    for partition in "/sys/class/block/${device##*/}/slaves"/*; do
+        busybox blockdev --setro "/dev/${partition##*/}"
+    done
+}
+
 # Overlays in memory for the directories named. One mount(8) for all: starting programs is what takes the time here.
 overlay() {
     mkdir -p "$memory"

@@ -249,7 +249,7 @@ mod tests {
     fn the_scripts_of_the_initrd_are_whole() {
         for state in [State::Volatile, State::Persistent] {
             let script = initrd(state)[0];
-            assert!(script.text.starts_with("#!/usr/bin/busybox sh\n") && script.text.ends_with("accounts\n"));
+            assert!(script.text.starts_with("#!/usr/bin/busybox sh\n") && script.text.ends_with("protect\n"));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a machine may write, where that goes, and where its identity comes from.
 //!
 //! The root file system is EROFS on dm-verity: nothing in the image can be written, by anyone, ever. What programs
-//! write goes elsewhere, by the image's [`State`]. The initrd prepares it ([`initrd`]) before it switches to the root
+//! write goes elsewhere (the partitions themselves are set read-only too), by the image's [`State`]. The initrd prepares it ([`initrd`]) before it switches to the root
 //! file system; a few files in the image itself ([`apply`]) belong to it.
 //!
 //! ```text

@@ -94,3 +94,4 @@ if [ ! -s "$kept" ]; then
 fi
 cat "$kept" > "$root/etc/machine-id"
 accounts
+protect

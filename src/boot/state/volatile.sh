@@ -1,2 +1,3 @@
 overlay etc var root home srv
 accounts
+protect
