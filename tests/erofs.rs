@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use adamant::digest::Digest;
 use adamant::filesystem::erofs::{Compression, Options, Reader, WriteError, write};
-use adamant::tree::{DeviceNumber, Kind, Tree, scan};
+use adamant::tree::{DeviceNumber, Kind, ReadAt, Tree, scan};
 
 use crate::support::oracle::{oracle, root, run};
 use crate::support::torture::{self, Builder, Scale, differences};
@@ -186,6 +186,42 @@ fn our_reader_reads_what_mkfs_writes() {
         run(mkfs.args(["--quiet", "-x1"]).args(*arguments).arg(image.path()).arg(source.0.path()));
         let found = read(image.reopen().unwrap());
         assert_eq!(differences(&tree, &found), [""; 0], "{arguments:?}");
+        read_changed(&image.reopen().unwrap());
+    }
+}
+
+/// An image with one byte changed.
+struct Changed {
+    image: File,
+    at: u64,
+    byte: u8,
+}
+
+impl ReadAt for Changed {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        FileExt::read_exact_at(&self.image, buffer, offset)?;
+        if let Some(place) = self.at.checked_sub(offset).and_then(|place| buffer.get_mut(place as usize)) {
+            *place = self.byte;
+        }
+        Ok(())
+    }
+}
+
+/// Whatever changes, reading ends without panic: indexes of kinds that we do not write are among what is changed.
+fn read_changed(image: &File) {
+    let size = image.metadata().unwrap().len();
+    for (number, noise) in torture::noise(size, 8 * 40).chunks_exact(8).enumerate() {
+        let noise = u64::from_le_bytes(noise.try_into().unwrap());
+        // The first mebibyte, because mkfs.erofs puts metadata in front.
+        let at = 1152 + (noise >> 8) % if number % 4 == 0 { size - 1152 } else { size.min(1 << 20) - 1152 };
+        let changed = Changed { image: image.try_clone().unwrap(), at, byte: noise as u8 };
+        let Ok(tree) = Reader::open(Arc::new(changed), size).and_then(|reader| reader.tree()) else { continue };
+        for (_, id) in tree.walk() {
+            if let Kind::File(content) = &tree.node(id).kind {
+                let mut bytes = vec![0; content.size().min(10_000) as usize];
+                let _ = content.read_exact_at(&mut bytes, 0);
+            }
+        }
     }
 }
 

@@ -340,15 +340,6 @@ fn index_runs(image: &Image, super_block: &SuperBlock, size: u64, index: &Index)
     Ok(runs)
 }
 
-/// Blocks of the big cluster whose head is entry `number`: the entry behind it says; one if there is none.
-fn big_blocks(index: &Index, number: usize) -> Result<u32, ReadError> {
-    match index.entries.get(number + 1) {
-        Some(Entry::NonHead { blocks: Some(blocks) }) if *blocks > 0 => Ok(*blocks),
-        Some(Entry::NonHead { .. }) => corrupt(index.entry_offset(number + 1), Fault::Index),
-        _ => Ok(1),
-    }
-}
-
 /// Where the extent is whose head is entry `number`.
 fn place(
     image: &Image,
@@ -369,49 +360,63 @@ fn place(
         let high = if matches!(index.packing, Packing::Full(_)) { u64::from(block) << 32 } else { 0 };
         return Ok(Place::Fragment(high | u64::from(index.header.fragment)));
     }
-    let (offset, size) = if is_last && advise & ADVISE_INLINE != 0 && index.header.fragment >> 16 != 0 {
-        let size = index.header.fragment >> 16;
-        if index.end % image.block() + u64::from(size) > image.block() {
+    let inline_size = index.header.fragment >> 16;
+    let (offset, size) = if is_last && advise & ADVISE_INLINE != 0 && inline_size != 0 {
+        if index.end % image.block() + u64::from(inline_size) > image.block() {
             return corrupt(index.header_offset, Fault::Inline);
         }
-        (index.end, size)
+        (index.end, inline_size)
     } else {
-        let big = match kind {
-            CLUSTER_HEAD => advise & ADVISE_BIG_PCLUSTER != 0,
-            _ => advise & ADVISE_BIG_PCLUSTER_2 != 0,
-        };
-        let blocks = if big { big_blocks(index, number)? } else { 1 };
-        let size = u64::from(blocks) << image.block_bits;
-        if size > PCLUSTER_MAX as u64 {
-            return corrupt(at, Fault::ClusterSize(size));
-        }
-        (image.block_offset(block), size as u32)
+        (image.block_offset(block), cluster_size(image, index, number, kind)?)
     };
     image.check(offset, u64::from(size), at, "a cluster")?;
-    let decoder = match kind {
-        CLUSTER_PLAIN if length > u64::from(size) => return corrupt(at, Fault::Index),
-        CLUSTER_PLAIN if advise & ADVISE_INTERLACED != 0 => {
-            Decoder::Interlaced { rotation: (start % image.block()) as u32, block: image.block() as u32 }
-        }
-        CLUSTER_PLAIN => return Ok(Place::Raw(offset)),
-        _ => {
-            let algorithms = index.header.algorithms;
-            let number = if kind == CLUSTER_HEAD2 { algorithms >> 4 } else { algorithms & 15 };
-            let padded = super_block.incompat & format::INCOMPAT_ZERO_PADDING != 0;
-            let Some(decoder) = Decoder::of_algorithm(number, padded) else {
-                let what = Unsupported::Algorithm(number);
-                return Err(ReadError::Unsupported { offset: index.header_offset + 6, what });
-            };
-            let listed =
-                super_block.incompat & format::INCOMPAT_CONFIGS == 0 || super_block.algorithms >> number & 1 == 1;
-            if !listed {
-                return corrupt(index.header_offset + 6, Fault::Algorithm(number));
-            }
-            decoder
-        }
-    };
+    if kind == CLUSTER_PLAIN && length > u64::from(size) {
+        return corrupt(at, Fault::Index);
+    }
+    if kind == CLUSTER_PLAIN && advise & ADVISE_INTERLACED == 0 {
+        return Ok(Place::Raw(offset));
+    }
     if length > DECODED_MAX as u64 {
         return corrupt(at, Fault::ClusterSize(length));
     }
+    let decoder = match kind {
+        CLUSTER_PLAIN => Decoder::Interlaced { rotation: (start % image.block()) as u32, block: image.block() as u32 },
+        _ => decoder(super_block, index, kind)?,
+    };
     Ok(Place::Encoded { offset, size, decoder })
+}
+
+/// Bytes that the cluster of entry `number` takes in the image.
+fn cluster_size(image: &Image, index: &Index, number: usize, kind: u16) -> Result<u32, ReadError> {
+    let is_big = match kind {
+        CLUSTER_HEAD => index.header.advise & ADVISE_BIG_PCLUSTER != 0,
+        _ => index.header.advise & ADVISE_BIG_PCLUSTER_2 != 0,
+    };
+    let blocks = match index.entries.get(number + 1) {
+        Some(Entry::NonHead { blocks }) if is_big => match blocks {
+            Some(blocks) if *blocks > 0 => *blocks,
+            _ => return corrupt(index.entry_offset(number + 1), Fault::Index),
+        },
+        _ => 1,
+    };
+    let size = u64::from(blocks) << image.block_bits;
+    match u32::try_from(size).ok().filter(|size| *size as usize <= PCLUSTER_MAX) {
+        Some(size) => Ok(size),
+        None => corrupt(index.entry_offset(number), Fault::ClusterSize(size)),
+    }
+}
+
+fn decoder(super_block: &SuperBlock, index: &Index, kind: u16) -> Result<Decoder, ReadError> {
+    let algorithms = index.header.algorithms;
+    let number = if kind == CLUSTER_HEAD2 { algorithms >> 4 } else { algorithms & 15 };
+    let at = index.header_offset + 6;
+    let padded = super_block.incompat & format::INCOMPAT_ZERO_PADDING != 0;
+    let Some(decoder) = Decoder::of_algorithm(number, padded) else {
+        return Err(ReadError::Unsupported { offset: at, what: Unsupported::Algorithm(number) });
+    };
+    let has_list = super_block.incompat & format::INCOMPAT_CONFIGS != 0;
+    if has_list && super_block.algorithms >> number & 1 == 0 {
+        return corrupt(at, Fault::Algorithm(number));
+    }
+    Ok(decoder)
 }
