@@ -141,14 +141,18 @@ impl HostApt {
         }
         names.sort();
         let recommends = format!("APT::Install-Recommends={}", ask.recommends);
-        let output = self.command().args(["-s", "-y", "-o", &recommends, "install"]).args(names).output().unwrap();
+        let output =
+            self.command().args(["-s", "-y", "-V", "-o", &recommends, "install"]).args(names).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
+        // The list and not the `Inst` lines: apt may find a set and then no order in which to unpack it.
+        let mut lines =
+            said.lines().skip_while(|line| !line.starts_with("The following NEW packages will be installed"));
+        if lines.next().is_none() {
             return Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)));
         }
-        let installed = said.lines().filter_map(|line| {
-            let mut words = line.strip_prefix("Inst ")?.split(' ');
-            Some(format!("{}={}", words.next()?, words.next()?.trim_start_matches('(')))
+        let installed = lines.take_while(|line| line.starts_with("   ")).filter_map(|line| {
+            let (name, version) = line.trim().split_once(" (")?;
+            Some(format!("{name}={}", version.trim_end_matches(')')))
         });
         Ok(installed.collect::<BTreeSet<_>>().into_iter().collect())
     }
