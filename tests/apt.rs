@@ -83,58 +83,79 @@ fn refuses(archive: &Archive, ask: Ask<'_>, words: &str) {
 
 /// What `apt-get install` would install on an empty system; its complaint if it would not; `None` without apt.
 fn apt(archive: &Archive, ask: Ask<'_>) -> Option<Result<Vec<String>, String>> {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |path: &str| directory.path().join(path);
-    for path in ["etc/preferences.d", "state/lists/partial", "cache/archives/partial", "log"] {
-        fs::create_dir_all(at(path)).unwrap();
-    }
-    fs::write(at("status"), "").unwrap();
-    fs::write(at("key.asc"), archive.key.public()).unwrap();
-    let source = |suite: &str| {
-        format!("deb [signed-by={}] file:{} {suite} main\n", at("key.asc").display(), archive.root().display())
-    };
-    let sources: String = ["trixie"].iter().chain(ask.suites).map(|suite| source(suite)).collect();
-    fs::write(at("etc/sources.list"), sources).unwrap();
-    let exclusions = ask.excluded.iter().map(|name| format!("Package: {name}\nPin: release *\nPin-Priority: -1\n\n"));
-    let pins = ask.pins.iter().map(|pin| match pin.split_once('=') {
-        Some((name, version)) => format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n\n"),
-        None => {
-            let (name, suite) = pin.split_once('/').unwrap();
-            format!("Package: {name}\nPin: release n={suite}\nPin-Priority: 1001\n\n")
+    Some(HostApt::new(archive, ask)?.install(archive, ask))
+}
+
+/// The host's apt, with the archive as its only source and an empty system.
+struct HostApt {
+    directory: tempfile::TempDir,
+}
+
+impl HostApt {
+    fn new(archive: &Archive, ask: Ask<'_>) -> Option<Self> {
+        oracle::oracle("apt-get")?;
+        let apt = Self { directory: tempfile::tempdir().unwrap() };
+        let at = |path: &str| apt.directory.path().join(path);
+        for path in ["etc/preferences.d", "state/lists/partial", "cache/archives/partial", "log"] {
+            fs::create_dir_all(at(path)).unwrap();
         }
-    });
-    fs::write(at("etc/preferences"), exclusions.chain(pins).collect::<String>()).unwrap();
-    let root = directory.path().display();
-    let configuration = format!(
-        "Dir \"{root}\"; Dir::Etc \"{root}/etc\"; Dir::Etc::sourceparts \"-\"; Dir::Etc::parts \"-\";\n\
-         Dir::State \"{root}/state\"; Dir::State::status \"{root}/status\"; Dir::Cache \"{root}/cache\";\n\
-         Dir::Log \"{root}/log\"; APT::Architecture \"amd64\"; APT::Architectures {{ \"amd64\"; }};\n\
-         APT::Sandbox::User \"root\"; Acquire::Languages \"none\"; APT::Install-Recommends \"{}\";\n",
-        ask.recommends
-    );
-    fs::write(at("apt.conf"), configuration).unwrap();
-    let command = || {
-        Some(oracle::oracle("apt-get")?).map(|mut apt| {
-            apt.env("APT_CONFIG", at("apt.conf"));
-            apt
-        })
-    };
-    oracle::run(command()?.args(["-q", "update"]));
-    let mut names: Vec<String> = ask.packages.iter().map(|&package| package.to_owned()).collect();
-    if ask.essential {
-        names.extend(archive.essential());
+        fs::write(at("status"), "").unwrap();
+        fs::write(at("key.asc"), archive.key.public()).unwrap();
+        let source = |suite: &str| {
+            format!("deb [signed-by={}] file:{} {suite} main\n", at("key.asc").display(), archive.root().display())
+        };
+        let sources: String = ["trixie"].iter().chain(ask.suites).map(|suite| source(suite)).collect();
+        fs::write(at("etc/sources.list"), sources).unwrap();
+        let exclusions =
+            ask.excluded.iter().map(|name| format!("Package: {name}\nPin: release *\nPin-Priority: -1\n\n"));
+        let pins = ask.pins.iter().map(|pin| match pin.split_once('=') {
+            Some((name, version)) => format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n\n"),
+            None => {
+                let (name, suite) = pin.split_once('/').unwrap();
+                format!("Package: {name}\nPin: release n={suite}\nPin-Priority: 1001\n\n")
+            }
+        });
+        fs::write(at("etc/preferences"), exclusions.chain(pins).collect::<String>()).unwrap();
+        let root = apt.directory.path().display();
+        let configuration = format!(
+            "Dir \"{root}\"; Dir::Etc \"{root}/etc\"; Dir::Etc::sourceparts \"-\"; Dir::Etc::parts \"-\";\n\
+             Dir::State \"{root}/state\"; Dir::State::status \"{root}/status\"; Dir::Cache \"{root}/cache\";\n\
+             Dir::Log \"{root}/log\"; APT::Architecture \"amd64\"; APT::Architectures {{ \"amd64\"; }};\n\
+             APT::Sandbox::User \"\"; Acquire::Languages \"none\";\n"
+        );
+        fs::write(at("apt.conf"), configuration).unwrap();
+        oracle::run(apt.command().args(["-q", "update"]));
+        Some(apt)
     }
-    names.sort();
-    let output = command()?.args(["-s", "-y", "install"]).args(names).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        return Some(Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr))));
+
+    fn command(&self) -> std::process::Command {
+        let mut command = oracle::oracle("apt-get").unwrap();
+        command.env("APT_CONFIG", self.directory.path().join("apt.conf"));
+        command
     }
-    let installed = said.lines().filter_map(|line| {
-        let mut words = line.strip_prefix("Inst ")?.split(' ');
-        Some(format!("{}={}", words.next()?, words.next()?.trim_start_matches('(')))
-    });
-    Some(Ok(installed.collect::<BTreeSet<_>>().into_iter().collect()))
+
+    fn install(&self, archive: &Archive, ask: Ask<'_>) -> Result<Vec<String>, String> {
+        let mut names: Vec<String> = ask.packages.iter().map(|&package| package.to_owned()).collect();
+        if ask.essential {
+            names.extend(archive.essential());
+        }
+        names.sort();
+        let recommends = format!("APT::Install-Recommends={}", ask.recommends);
+        let output =
+            self.command().args(["-s", "-y", "-V", "-o", &recommends, "install"]).args(names).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        // The list and not the `Inst` lines: apt may find a set and then no order in which to unpack it.
+        let mut lines =
+            said.lines().skip_while(|line| !line.starts_with("The following NEW packages will be installed"));
+        if lines.next().is_none() {
+            return Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+        }
+        let installed = lines.take_while(|line| line.starts_with("   ")).filter_map(|line| {
+            let (name, version) = line.trim().split_once(" (")?;
+            Some(format!("{name}={}", version.trim_end_matches(')')))
+        });
+        Ok(installed.collect::<BTreeSet<_>>().into_iter().collect())
+    }
 }
 
 mod resolution {
@@ -948,4 +969,141 @@ fn the_packages_made_for_tests_are_packages_to_dpkg() {
     assert_eq!(oracle::run(dpkg.arg("--field").arg(&path).arg("Version")).trim(), "1:1.0-1");
     let mut dpkg = oracle::oracle("dpkg-deb").unwrap();
     assert!(oracle::run(dpkg.arg("--contents").arg(&path)).contains("-rwxr-xr-x root/root        10"));
+}
+
+mod random {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    const PACKAGES: usize = 24;
+
+    /// A name that is mostly a package and sometimes only provided or missing.
+    fn name(random: &mut StdRng) -> String {
+        match random.gen_range(0..10) {
+            0 => format!("v{}", random.gen_range(0..4)),
+            _ => format!("p{}", random.gen_range(0..PACKAGES + 1)),
+        }
+    }
+
+    fn relation(random: &mut StdRng) -> String {
+        let mut text = name(random);
+        if random.gen_range(0..4) == 0 {
+            let operator = ["<<", "<=", "=", ">=", ">>"][random.gen_range(0..5)];
+            text += &format!(" ({operator} {})", random.gen_range(1..4));
+        }
+        text
+    }
+
+    fn group(random: &mut StdRng) -> String {
+        let alternatives = 1 + [0, 0, 1, 2][random.gen_range(0..4)];
+        (0..alternatives).map(|_| relation(random)).collect::<Vec<_>>().join(" | ")
+    }
+
+    fn list(random: &mut StdRng, most: usize, one: fn(&mut StdRng) -> String) -> String {
+        (0..random.gen_range(0..=most)).map(|_| one(random)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn archive(random: &mut StdRng) -> Archive {
+        let mut archive = Archive::new();
+        for at in 0..PACKAGES {
+            for version in 1..=random.gen_range(1..3) {
+                let mut deb = Deb::new(&format!("p{at}"), &version.to_string());
+                deb = deb.field(
+                    "Priority",
+                    ["required", "important", "standard", "optional", "extra"][random.gen_range(0..5)],
+                );
+                for (field, value) in [
+                    ("Depends", list(random, 2, group)),
+                    ("Pre-Depends", if random.gen_range(0..6) == 0 { group(random) } else { String::new() }),
+                    ("Recommends", list(random, 2, group)),
+                    ("Suggests", list(random, 1, group)),
+                    ("Conflicts", if random.gen_range(0..8) == 0 { relation(random) } else { String::new() }),
+                    ("Breaks", if random.gen_range(0..8) == 0 { relation(random) } else { String::new() }),
+                ] {
+                    if !value.is_empty() {
+                        deb = deb.field(field, &value);
+                    }
+                }
+                if random.gen_range(0..4) == 0 {
+                    let claimed = ["", " (= 1)", " (= 2)"][random.gen_range(0..3)];
+                    deb = deb.field("Provides", &format!("v{}{claimed}", random.gen_range(0..4)));
+                }
+                archive.add("trixie", "main", deb);
+            }
+        }
+        archive.publish();
+        archive
+    }
+
+    /// Every dependency of the set holds and nothing in it conflicts, judged by the text of the packages alone.
+    fn is_sound(archive: &Archive, set: &BTreeSet<String>) -> Result<(), String> {
+        let chosen: Vec<_> = set.iter().map(|one| archive.find(one.split_once('=').unwrap())).collect();
+        let satisfies = |deb: &Deb, alternative: &adamant::apt::relation::Alternative<'_>| {
+            let holds = |version: Option<&str>| match (alternative.constraint, version) {
+                (None, _) => true,
+                (Some((operator, bound)), Some(version)) => operator.holds(version, bound),
+                (Some(_), None) => false,
+            };
+            let provided = deb.value("Provides").unwrap_or("");
+            deb.name == alternative.name && holds(Some(&deb.version))
+                || adamant::apt::relation::parse(provided).map(Result::unwrap).any(|provided| {
+                    provided.name == alternative.name && holds(provided.constraint.map(|(_, version)| version))
+                })
+        };
+        for deb in &chosen {
+            for field in ["Pre-Depends", "Depends"] {
+                let all: Vec<_> =
+                    adamant::apt::relation::parse(deb.value(field).unwrap_or("")).map(Result::unwrap).collect();
+                for group in all.split_inclusive(|alternative| alternative.last) {
+                    if !group.iter().any(|one| chosen.iter().any(|other| satisfies(other, one))) {
+                        return Err(format!("{} lacks {:?}", deb.name, group));
+                    }
+                }
+            }
+            for field in ["Conflicts", "Breaks"] {
+                for conflict in adamant::apt::relation::parse(deb.value(field).unwrap_or("")).map(Result::unwrap) {
+                    if chosen.iter().any(|other| other.name != deb.name && satisfies(other, &conflict)) {
+                        return Err(format!("{} {field} {conflict}", deb.name));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sets_are_sound_and_those_of_apt() {
+        let archives = std::env::var("ADAMANT_RANDOM_ARCHIVES").map_or(3, |count| count.parse().unwrap());
+        let (mut counts, mut differing) = ((0, 0), Vec::new());
+        for seed in 0..archives {
+            let random = &mut StdRng::seed_from_u64(seed);
+            let archive = archive(random);
+            let host = HostApt::new(&archive, Ask::default());
+            for _ in 0..8 {
+                let wishes: Vec<String> =
+                    (0..random.gen_range(1..5)).map(|_| format!("p{}", random.gen_range(0..PACKAGES))).collect();
+                let wishes: Vec<&str> = wishes.iter().map(String::as_str).collect();
+                let ask = Ask { recommends: random.gen_range(0..2) == 0, ..ask(&wishes) };
+                let ours = resolve(&archive, ask).map(|set| set.into_iter().collect::<BTreeSet<_>>());
+                match &ours {
+                    Ok(set) => assert_eq!(is_sound(&archive, set), Ok(()), "seed {seed}: {wishes:?}"),
+                    Err(error) => assert!(error.contains("\n  - "), "seed {seed}: {wishes:?}: {error}"),
+                }
+                let theirs = host.as_ref().map(|host| host.install(&archive, ask));
+                let theirs = theirs.map(|set| set.map(|set| set.into_iter().collect::<BTreeSet<_>>()));
+                let same = match (&ours, &theirs) {
+                    (_, None) => true,
+                    (Ok(ours), Some(Ok(theirs))) => ours == theirs,
+                    (ours, Some(theirs)) => ours.is_err() && theirs.is_err(),
+                };
+                if !same {
+                    differing.push(format!("seed {seed}, {wishes:?}, {}:\n{ours:?}\n{theirs:?}", ask.recommends));
+                }
+                if ours.is_ok() { counts.0 += 1 } else { counts.1 += 1 }
+            }
+        }
+        println!("{} sets, {} refusals, {} unlike apt's", counts.0, counts.1, differing.len());
+        assert!(differing.is_empty(), "{}", differing.join("\n"));
+    }
 }

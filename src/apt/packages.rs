@@ -354,7 +354,13 @@ impl Draft {
         if !architecture.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') {
             return Err(wrong("Architecture", architecture));
         }
-        let path = need(self.path, "Filename")?;
+        let mut path = need(self.path, "Filename")?;
+        let mut path_span = self.path;
+        // Archives made by dpkg-scanpackages have it so.
+        if let Some(rest) = path.strip_prefix("./") {
+            path = rest;
+            path_span.start += 2;
+        }
         if !is_pool_path(path) {
             return Err(wrong("Filename", path));
         }
@@ -364,7 +370,7 @@ impl Draft {
             name: self.name,
             version: self.version,
             architecture: self.architecture,
-            path: self.path,
+            path: path_span,
             source: self.source,
             relations: self.relations,
             size: size.parse().map_err(|_| wrong("Size", size))?,
@@ -477,6 +483,13 @@ mod tests {
         assert_eq!(index.relation(a, RelationField::Provides), "");
         assert_eq!((a.priority, a.essential, a.protected), (Priority::Required, Some(true), None));
         assert_eq!((index.name(b), b.priority, b.essential), ("b", Priority::Extra, None));
+    }
+
+    #[test]
+    fn takes_a_leading_dot_off_paths() {
+        let index = parse(&GOOD.replace("pool/a_1", "./a_1")).unwrap();
+        assert_eq!(index.path(&index.records()[0]), "a_1_all.deb");
+        assert!(parse(&GOOD.replace("pool/a_1", "././a_1")).is_err());
     }
 
     #[test]

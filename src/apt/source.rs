@@ -200,7 +200,8 @@ fn load_release(
         let refuse = |source| SourceProblem::Release { source };
         let release = Release::parse(&signed.text).map_err(refuse)?;
         release.check_dates(now).map_err(refuse)?;
-        if !release.is_called(suite) {
+        // Small archives may call their suite nothing at all.
+        if !release.is_called(suite) && (release.codename.is_some() || release.suite.is_some()) {
             let found = [&release.codename, &release.suite].into_iter().flatten().cloned().collect();
             return Err(SourceProblem::OtherSuite { suite: suite.to_owned(), found });
         }
@@ -232,7 +233,8 @@ fn choose(
         path: format!("dists/{suite}/InRelease"),
         problem,
     };
-    if !release.components.iter().any(|one| one == component) {
+    // The same archives may not list components either; then the index decides.
+    if !release.components.is_empty() && !release.components.iter().any(|one| one == component) {
         let available = release.components.clone();
         return Err(error(SourceProblem::NoComponent { component: component.to_owned(), available }));
     }

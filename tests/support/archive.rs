@@ -244,6 +244,10 @@ impl Deb {
         format!("{}_{version}_{}.deb", self.name, self.architecture)
     }
 
+    pub fn value(&self, field: &str) -> Option<&str> {
+        self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
+    }
+
     fn control(&self) -> String {
         let mut text =
             format!("Package: {}\nVersion: {}\nArchitecture: {}\n", self.name, self.version, self.architecture);
@@ -411,6 +415,12 @@ impl Archive {
 
     pub fn add(&mut self, suite: &str, component: &str, deb: Deb) {
         self.packages.push((suite.to_owned(), component.to_owned(), deb));
+    }
+
+    /// The package of this name and version.
+    pub fn find(&self, (name, version): (&str, &str)) -> &Deb {
+        let is_it = |deb: &&Deb| deb.name == name && deb.version == version;
+        self.packages.iter().map(|(_, _, deb)| deb).find(is_it).unwrap()
     }
 
     /// The packages that are essential.

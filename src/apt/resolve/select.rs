@@ -97,7 +97,8 @@ fn one(
     let package = universe.find(&wanted.name).ok_or_else(|| unknown(universe, &wanted.name))?;
     let known = universe.package(package);
     if known.versions.is_empty() {
-        return provided(universe, choices, package).ok_or_else(|| virtual_or_unknown(universe, choices, package))?;
+        let provider = provided(universe, choices, package).filter(|_| wanted.selector.is_none());
+        return provider.ok_or_else(|| virtual_or_unknown(universe, choices, package));
     }
     if wanted.selector.is_some() {
         return pinned(universe, package, wanted);
@@ -109,11 +110,7 @@ fn one(
 }
 
 /// For a virtual package with a single provider: that one, as apt does.
-fn provided(
-    universe: &Universe<'_>,
-    choices: &[Choice],
-    package: PackageId,
-) -> Option<Result<VersionId, ResolveError>> {
+fn provided(universe: &Universe<'_>, choices: &[Choice], package: PackageId) -> Option<VersionId> {
     let mut candidates = universe
         .package(package)
         .providers
@@ -121,7 +118,7 @@ fn provided(
         .map(|provider| provider.version)
         .filter(|&version| choices[universe.version(version).package.0 as usize].candidate == Some(version));
     let first = candidates.next()?;
-    candidates.all(|other| universe.version(other).package == universe.version(first).package).then_some(Ok(first))
+    candidates.all(|other| universe.version(other).package == universe.version(first).package).then_some(first)
 }
 
 fn virtual_or_unknown(universe: &Universe<'_>, choices: &[Choice], package: PackageId) -> ResolveError {
