@@ -66,7 +66,7 @@ struct Measured {
 fn compare(arguments: &[OsString]) {
     let directory = &arguments[0];
     let level = number(arguments, 1, 6).to_string();
-    let pcluster = number(arguments, 2, 128 * 1024).to_string();
+    let pcluster = number(arguments, 2, Options::default().pcluster).to_string();
     let packed = number(arguments, 3, Options::default().packed_max).to_string();
     let workspace = tempfile::tempdir().expect("a temporary directory");
     let out = workspace.path().join("image");

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::libc;
+
+use crate::verity::{self, lanes};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 /// `llistxattr(2)`: the names, each ended by NUL. A symlink is not followed.
@@ -47,6 +49,20 @@ pub fn drop_bounding_capability(capability: u8) -> io::Result<bool> {
         error if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
         error => Err(error),
     }
+}
+
+/// SHA-256(salt, block) of four blocks at a time; `None` where the processor has no instructions for it.
+pub fn sha256_lanes(
+    salt: &[u8; lanes::SALT_SIZE],
+    blocks: [&[u8; verity::BLOCK_SIZE]; lanes::LANES],
+) -> Option<[[u8; 32]; lanes::LANES]> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3") {
+        // SAFETY: the function is safe but for the instructions that it needs, and the processor has them.
+        return Some(unsafe { lanes::x86_64_digests(salt, blocks) });
+    }
+    let _ = (salt, blocks);
+    None
 }
 
 /// Asks for the size, then for the bytes, again while they grow in between.

@@ -45,7 +45,7 @@ pub struct LockRequest {
 pub enum LockError {
     /// An index could not be had or believed.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(#[from] Box<SourceError>),
     /// An index contradicts the format.
     #[error(transparent)]
     Universe(#[from] UniverseError),
@@ -103,7 +103,7 @@ impl LockRequest {
 
 /// Resolves the request against the archives as they are at `now` (Unix seconds).
 pub fn lock(request: &LockRequest, source: &dyn IndexSource, now: u64) -> Result<Lock, LockError> {
-    let loaded = source::load(&request.repositories, &request.architecture, source, now)?;
+    let loaded = source::load(&request.repositories, &request.architecture, source, now).map_err(Box::new)?;
     let (sources, indexes): (Vec<SourceIndex>, Vec<_>) = loaded.into_iter().unzip();
     let universe = Universe::new(&sources, &request.architecture)?;
     let sets = resolve_sets(&universe, &request.sets)?;

@@ -58,14 +58,16 @@ pub struct SourceIndex {
 
 /// A relationship field that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("package {package} {version} of {repository} {suite}: cannot read its {field}")]
+#[error("cannot read {field} of {package} in {origin}")]
 pub struct UniverseError {
-    package: String,
-    version: String,
-    repository: String,
-    suite: String,
-    field: &'static str,
-    source: ParseRelationError,
+    /// Name and version.
+    pub package: String,
+    /// Repository and suite.
+    pub origin: String,
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub source: ParseRelationError,
 }
 
 /// A relation of a version to a package name.
@@ -154,10 +156,8 @@ impl<'a> Universe<'a> {
                 let architecture = source.packages.architecture(record);
                 if architecture == native || architecture == "all" {
                     universe.add(origin, record).map_err(|(field, problem)| UniverseError {
-                        package: source.packages.name(record).to_owned(),
-                        version: source.packages.version(record).to_owned(),
-                        repository: source.origin.repository.clone(),
-                        suite: source.origin.suite.clone(),
+                        package: format!("{} {}", source.packages.name(record), source.packages.version(record)),
+                        origin: format!("{} {}", source.origin.repository, source.origin.suite),
                         field,
                         source: problem,
                     })?;

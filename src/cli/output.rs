@@ -31,7 +31,7 @@ pub struct Output {
 impl Output {
     /// As the global flags say; looks whether standard error is a terminal.
     pub fn new(json: bool, quiet: bool, color: Color) -> Self {
-        // https://no-color.org: any value that is not empty.
+        // The convention of no-color.org: any value that is not empty.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let styled = match color {
             Color::Auto => io::stderr().is_terminal() && !plain,

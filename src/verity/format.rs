@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
+use super::lanes::BlockHasher;
 use crate::digest::{Digest, ParseDigestError};
 use crate::identifier::Uuid;
 
@@ -175,9 +175,9 @@ impl Superblock {
         })
     }
 
-    /// A hasher that has seen the salt.
-    pub(super) fn salted(&self) -> Sha256 {
-        Sha256::new_with_prefix(&self.salt)
+    /// What hashes the blocks of data and tree.
+    pub(super) fn hasher(&self) -> BlockHasher {
+        BlockHasher::new(&self.salt)
     }
 }
 
@@ -215,11 +215,6 @@ impl Shape {
     pub fn size(&self) -> u64 {
         self.levels.first().map_or(1, |lowest| lowest.end).saturating_mul(BLOCK_SIZE as u64)
     }
-}
-
-/// The digest of one block.
-pub(super) fn digest(salted: &Sha256, block: &[u8]) -> [u8; DIGEST_SIZE] {
-    salted.clone().chain_update(block).finalize().into()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //! (`lib/verity/verity.c`, "DMVerity" wiki page), version 1, hash type 1.
 
 mod format;
+pub(crate) mod lanes;
 mod reader;
 mod writer;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::format::{BLOCK_SIZE, CHUNK_BLOCKS, DIGEST_SIZE, RootHash, Shape, Superblock, SuperblockError, digest};
+use super::format::{BLOCK_SIZE, CHUNK_BLOCKS, DIGEST_SIZE, RootHash, Shape, Superblock, SuperblockError};
 use crate::tree::ReadAt;
 
 /// The first thing that is wrong. Offsets are bytes from the start of the partition that is named.
@@ -151,13 +151,14 @@ fn read_level(hash: &dyn ReadAt, range: &Range<u64>) -> Result<Vec<u8>, Failure>
 
 /// The first block whose digest is not the expected one.
 fn mismatch(superblock: &Superblock, blocks: &[u8], expected: &[u8]) -> Option<usize> {
-    let salted = superblock.salted();
-    let pairs = blocks.par_chunks(BLOCK_SIZE).zip(expected.par_chunks(DIGEST_SIZE)).with_min_len(64);
-    pairs.enumerate().filter(|(_, (block, expected))| digest(&salted, block) != **expected).map(|(i, _)| i).min()
+    let hasher = superblock.hasher();
+    let tasks = blocks.par_chunks(CHUNK_BLOCKS * BLOCK_SIZE).zip(expected.par_chunks(CHUNK_BLOCKS * DIGEST_SIZE));
+    let wrong = |(index, (blocks, expected))| Some(index * CHUNK_BLOCKS + hasher.first_mismatch(blocks, expected)?);
+    tasks.enumerate().filter_map(wrong).min()
 }
 
 fn verify_data(data: &dyn ReadAt, blocks: u64, superblock: &Superblock, digests: &[u8]) -> Result<(), Failure> {
-    let salted = superblock.salted();
+    let hasher = superblock.hasher();
     let digests = &digests[..blocks as usize * DIGEST_SIZE];
     let chunks = digests.par_chunks(CHUNK_BLOCKS * DIGEST_SIZE).enumerate();
     let check = |buffer: &mut Vec<u8>, index: usize, digests: &[u8]| {
@@ -165,8 +166,7 @@ fn verify_data(data: &dyn ReadAt, blocks: u64, superblock: &Superblock, digests:
         let offset = first * BLOCK_SIZE as u64;
         let buffer = &mut buffer[..digests.len() / DIGEST_SIZE * BLOCK_SIZE];
         read(data, "data", buffer, offset)?;
-        let mut pairs = buffer.chunks_exact(BLOCK_SIZE).zip(digests.chunks_exact(DIGEST_SIZE));
-        match pairs.position(|(block, expected)| digest(&salted, block) != *expected) {
+        match hasher.first_mismatch(buffer, digests) {
             None => Ok(()),
             Some(wrong) => {
                 let block = first + wrong as u64;

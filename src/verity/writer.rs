@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use rayon::prelude::*;
 
-use super::format::{BLOCK_SIZE, CHUNK_BLOCKS, DIGEST_SIZE, DIGESTS_PER_BLOCK, RootHash, Shape, Superblock, digest};
+use super::format::{BLOCK_SIZE, CHUNK_BLOCKS, DIGEST_SIZE, RootHash, Shape, Superblock};
 use crate::identifier::Uuid;
 use crate::tree::ReadAt;
 
@@ -69,7 +69,7 @@ fn hash_data(data: &dyn ReadAt, blocks: u64, superblock: &Superblock) -> Result<
     // Room for the padding of the last hash block, so that it does not move the whole level.
     digests.try_reserve_exact(count + BLOCK_SIZE).map_err(|_| too_large())?;
     digests.resize(count, 0);
-    let salted = superblock.salted();
+    let hasher = superblock.hasher();
     let tasks = digests.par_chunks_mut(CHUNK_BLOCKS * DIGEST_SIZE).enumerate();
     tasks.try_for_each_init(
         || vec![0; CHUNK_BLOCKS * BLOCK_SIZE],
@@ -77,9 +77,7 @@ fn hash_data(data: &dyn ReadAt, blocks: u64, superblock: &Superblock) -> Result<
             let offset = (index * CHUNK_BLOCKS * BLOCK_SIZE) as u64;
             let buffer = &mut buffer[..digests.len() / DIGEST_SIZE * BLOCK_SIZE];
             data.read_exact_at(buffer, offset).map_err(|source| FormatError::Read { offset, source })?;
-            for (block, target) in buffer.chunks_exact(BLOCK_SIZE).zip(digests.chunks_exact_mut(DIGEST_SIZE)) {
-                target.copy_from_slice(&digest(&salted, block));
-            }
+            hasher.digests(buffer, digests);
             Ok(())
         },
     )?;
@@ -88,14 +86,10 @@ fn hash_data(data: &dyn ReadAt, blocks: u64, superblock: &Superblock) -> Result<
 
 /// The digests of the blocks of a level.
 fn hash_level(level: &[u8], superblock: &Superblock) -> Vec<u8> {
-    let salted = superblock.salted();
+    let hasher = superblock.hasher();
     let blocks = level.len() / BLOCK_SIZE;
     let mut digests = vec![0; blocks * DIGEST_SIZE];
-    debug_assert!(blocks as u64 <= (level.len() / DIGEST_SIZE) as u64 / DIGESTS_PER_BLOCK + 1);
-    level
-        .par_chunks(BLOCK_SIZE)
-        .zip(digests.par_chunks_mut(DIGEST_SIZE))
-        .with_min_len(64)
-        .for_each(|(block, target)| target.copy_from_slice(&digest(&salted, block)));
+    let tasks = level.par_chunks(CHUNK_BLOCKS * BLOCK_SIZE).zip(digests.par_chunks_mut(CHUNK_BLOCKS * DIGEST_SIZE));
+    tasks.for_each(|(blocks, digests)| hasher.digests(blocks, digests));
     digests
 }

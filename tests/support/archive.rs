@@ -274,7 +274,7 @@ impl Deb {
             ("control.tar.xz", xz(&tar(&control))),
             ("data.tar.xz", xz(&tar(&self.files))),
         ] {
-            write!(deb, "{name:<16}{PUBLISHED:<12}0     0     100644  {:<10}`\n", content.len()).unwrap();
+            writeln!(deb, "{name:<16}{PUBLISHED:<12}0     0     100644  {:<10}`", content.len()).unwrap();
             deb.extend_from_slice(&content);
             if content.len() % 2 == 1 {
                 deb.push(b'\n');
@@ -302,7 +302,8 @@ fn tar(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
         header.set_mtime(PUBLISHED);
         header.set_username("root").unwrap();
         header.set_groupname("root").unwrap();
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         header
     };
     for directory in directories {

@@ -365,6 +365,10 @@ fn duplicates(builder: &mut Builder) {
         builder.file(format!("same/large-{number}"), program(9, 500_000));
         builder.file(format!("same/other-{number}"), program(10 + number, 500_000));
     }
+    for size in [4060, 4068, 4069, 4095] {
+        builder.file(format!("same/tail-{size}"), noise(11, size));
+        set(builder.file(format!("same/tail-{size}-attributes"), noise(11, size)), &[("user.a", b"12345")]);
+    }
     // An inode with so many attributes that no tail fits behind it, and the same content behind one where it does.
     set(builder.file("same/attributes", noise(8, 10_000)), &[("user.large", &noise(9, 4000))]);
 }

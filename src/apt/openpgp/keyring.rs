@@ -183,10 +183,12 @@ fn subkey_may_sign(key: &SignedPublicKey, subkey: &SignedPublicSubKey, now: u64)
         }
         match signature.typ() {
             Some(SignatureType::SubkeyRevocation) => return Err(Refusal::Revoked),
-            Some(SignatureType::SubkeyBinding) if is_strong(signature.hash_alg()) && is_past(signature, now) => {
-                if newest.is_none_or(|other| seconds(other.created()) <= seconds(signature.created())) {
-                    newest = Some(signature);
-                }
+            Some(SignatureType::SubkeyBinding)
+                if is_strong(signature.hash_alg())
+                    && is_past(signature, now)
+                    && newest.is_none_or(|other| seconds(other.created()) <= seconds(signature.created())) =>
+            {
+                newest = Some(signature);
             }
             _ => {}
         }
@@ -196,7 +198,7 @@ fn subkey_may_sign(key: &SignedPublicKey, subkey: &SignedPublicSubKey, now: u64)
         return Err(Refusal::NotForSigning);
     }
     let back = binding.embedded_signature().filter(|back| is_strong(back.hash_alg()));
-    if !back.is_some_and(|back| back.verify_primary_key_binding(&subkey.key, primary).is_ok()) {
+    if back.is_none_or(|back| back.verify_primary_key_binding(&subkey.key, primary).is_err()) {
         return Err(Refusal::NotBound);
     }
     let created = u64::from(subkey.created_at().as_secs());
@@ -226,7 +228,7 @@ fn flags(signature: &Signature) -> Option<pgp::packet::KeyFlags> {
 fn strong_key(parameters: &PublicParams) -> Result<(), Refusal> {
     match parameters {
         // An MPI is two bytes of length and then the number: modulus and exponent of a 2048-bit key are over 260.
-        PublicParams::RSA(rsa) if rsa.write_len() >= 2 + 256 + 2 + 1 => Ok(()),
+        PublicParams::RSA(rsa) if rsa.write_len() > 2 + 256 + 2 => Ok(()),
         PublicParams::Ed25519(_) | PublicParams::EdDSALegacy(_) | PublicParams::Ed448(_) => Ok(()),
         PublicParams::ECDSA(curve) if curve.is_supported() => Ok(()),
         _ => Err(Refusal::WeakKey),

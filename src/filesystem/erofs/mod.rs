@@ -73,12 +73,15 @@ pub struct Options {
     pub workers: NonZeroUsize,
 }
 
+/// Measured on a minimal Debian 13 of 228 MB. Level 6 takes 2 seconds of processor time; level 9 half as much again for
+/// 1 % less, level 3 half as much for 3 % more. Clusters twice as large, or small files packed apart, make 1 % of
+/// difference in size and none that could be measured in a boot, where decompression is a second in emulation.
 impl Default for Options {
     fn default() -> Self {
         Self {
             compression: Compression::Zstd { level: 6 },
-            pcluster: 128 * 1024,
-            packed_max: 32 * 1024,
+            pcluster: 64 * 1024,
+            packed_max: 64 * 1024,
             uuid: [0; 16],
             label: Vec::new(),
             build_time: 0,

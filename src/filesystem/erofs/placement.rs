@@ -22,8 +22,8 @@ impl Placement {
         Self { end: SLOT as u64, gaps: BTreeSet::new() }
     }
 
-    /// A place for `base` bytes that may cross blocks followed by `inline` bytes that may not. The caller makes sure
-    /// that `base`, counted from the start of its last block, and `inline` fit into one block.
+    /// A place for `base` bytes that may cross blocks, a multiple of 4, followed by `inline` bytes that may not, and
+    /// [can](can_inline).
     pub fn place(&mut self, base: usize, inline: usize) -> u64 {
         let size = base + inline;
         if let Some(gap) = self.gaps.range((size, 0)..).next().copied() {
@@ -64,9 +64,10 @@ fn fits_block(start: u64, length: usize) -> bool {
     start % BLOCK as u64 + length as u64 <= BLOCK as u64
 }
 
-/// Whether an inline tail of `inline` bytes can follow `base` bytes of inode and attributes.
-pub fn can_inline(base: usize, inline: usize) -> bool {
-    base % BLOCK + inline <= BLOCK
+/// Whether an inline tail of `inline` bytes can stand behind any inode: one starts at a multiple of 32 bytes, and its
+/// attributes take a multiple of 4.
+pub const fn can_inline(inline: usize) -> bool {
+    SLOT - 4 + inline <= BLOCK
 }
 
 #[cfg(test)]
@@ -81,8 +82,8 @@ mod tests {
         for _ in 0..3000 {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let base = [32, 64, 64 + 20, 4096 + 44][(random >> 60) as usize % 4];
-            let inline = (random >> 33) as usize % (BLOCK - base % BLOCK + 1);
-            assert!(can_inline(base, inline));
+            let inline = (random >> 33) as usize % (BLOCK - 27);
+            assert!(can_inline(inline));
             let offset = placement.place(base, inline);
             assert_eq!(offset % 32, 0);
             assert!(inline == 0 || fits_block(offset + base as u64, inline));

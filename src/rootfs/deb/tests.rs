@@ -1,3 +1,5 @@
+//! Unit tests of the module.
+
 use std::fs;
 
 use super::*;

@@ -18,10 +18,10 @@ use super::say;
 use super::wire::{Event, Failure};
 use crate::rootfs::database::{ADMIN_DIRECTORY, Triggers, file_list, info_name, md5sums, status_paragraph};
 use crate::rootfs::deb::UnpackedPackage;
-use crate::rootfs::disk::Root;
+use crate::rootfs::disk::{Root, set_time};
 use crate::rootfs::overlay::{Diversions, Overlay, Placement, order};
 use crate::rootfs::phases;
-use crate::tree::show;
+use crate::tree::{Timestamp, show, split};
 
 /// How much of the log an error shows.
 const LOG_TAIL: u64 = 4096;
@@ -159,7 +159,9 @@ impl<'a> Dpkg<'a> {
         let displaced: Vec<&[u8]> = displaced.map(|(_, path)| path.as_slice()).collect();
         self.write(&format!("info/{name}.list"), &file_list(package, &displaced), 0o644)?;
         for file in package.control_files() {
-            self.write(&format!("info/{name}.{}", file.name), &file.bytes, file.mode & 0o777)?;
+            let path = format!("info/{name}.{}", file.name);
+            self.write(&path, &file.bytes, file.mode & 0o777)?;
+            self.date(&path, file.mtime)?;
         }
         if package.control_file("md5sums").is_none() {
             let sums = md5sums(package).map_err(Failure::system(format!("read the files of {name}")))?;
@@ -171,6 +173,16 @@ impl<'a> Dpkg<'a> {
     fn write(&self, path: &str, bytes: &[u8], mode: u16) -> Result<(), Failure> {
         let path = format!("{ADMIN_DIRECTORY}/{path}");
         self.root.write(path.as_bytes(), bytes, mode).map_err(Failure::system(format!("write /{path}")))
+    }
+
+    /// dpkg keeps the times that control files have in their package.
+    fn date(&self, path: &str, seconds: i64) -> Result<(), Failure> {
+        let path = format!("{ADMIN_DIRECTORY}/{path}");
+        let date = || {
+            let (parent, name) = split(path.as_bytes()).ok_or(std::io::ErrorKind::InvalidInput)?;
+            set_time(&self.root.directory(parent)?, name, Timestamp::from_seconds(seconds))
+        };
+        date().map_err(Failure::system(format!("set the time of /{path}")))
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {

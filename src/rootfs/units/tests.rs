@@ -1,3 +1,5 @@
+//! Unit tests of the module.
+
 use super::*;
 use crate::tree::Content;
 

@@ -340,6 +340,15 @@ fn index_runs(image: &Image, super_block: &SuperBlock, size: u64, index: &Index)
     Ok(runs)
 }
 
+/// Blocks of the big cluster whose head is entry `number`: the entry behind it says; one if there is none.
+fn big_blocks(index: &Index, number: usize) -> Result<u32, ReadError> {
+    match index.entries.get(number + 1) {
+        Some(Entry::NonHead { blocks: Some(blocks) }) if *blocks > 0 => Ok(*blocks),
+        Some(Entry::NonHead { .. }) => corrupt(index.entry_offset(number + 1), Fault::Index),
+        _ => Ok(1),
+    }
+}
+
 /// Where the extent is whose head is entry `number`.
 fn place(
     image: &Image,
@@ -371,13 +380,7 @@ fn place(
             CLUSTER_HEAD => advise & ADVISE_BIG_PCLUSTER != 0,
             _ => advise & ADVISE_BIG_PCLUSTER_2 != 0,
         };
-        let blocks = match index.entries.get(number + 1) {
-            Some(Entry::NonHead { blocks }) if big => match blocks {
-                Some(blocks) if *blocks > 0 => *blocks,
-                _ => return corrupt(index.entry_offset(number + 1), Fault::Index),
-            },
-            _ => 1,
-        };
+        let blocks = if big { big_blocks(index, number)? } else { 1 };
         let size = u64::from(blocks) << image.block_bits;
         if size > PCLUSTER_MAX as u64 {
             return corrupt(at, Fault::ClusterSize(size));

@@ -10,7 +10,7 @@ use crate::filesystem::erofs::format::{self, BLOCK, DataLayout, Inode, MapHeader
 use crate::filesystem::erofs::index;
 use crate::filesystem::erofs::placement::{Placement, can_inline};
 use crate::filesystem::erofs::{Compression, Options};
-use crate::tree::{Kind, Tree};
+use crate::tree::{Content, Kind, Tree};
 
 /// What the super block has to know.
 #[derive(Debug)]
@@ -32,10 +32,10 @@ pub struct Metadata {
 /// What stands behind an inode and its attributes.
 enum Tail<'a> {
     None,
-    /// Bytes that may not cross a block.
-    Inline(Vec<u8>),
+    /// A symlink's target. Linux before 6.12 wants it in the block that its inode starts in.
+    Target(&'a [u8]),
     /// The last bytes of a file, read when they are written.
-    FileEnd(&'a crate::tree::Content, usize),
+    FileEnd(&'a Content, usize),
     /// Map header and index.
     Index(&'a [index::Extent]),
     /// Map header that says where in the packed inode the file is.
@@ -58,7 +58,7 @@ impl Record<'_> {
         let base = self.inode.base_size();
         match &self.tail {
             Tail::None => (base, 0),
-            Tail::Inline(bytes) => (base, bytes.len()),
+            Tail::Target(target) => (0, base + target.len()),
             Tail::FileEnd(_, size) | Tail::Directory(size) => (base, *size),
             Tail::Index(_) => (base + index::compact_size(base, self.inode.size), 0),
             Tail::Fragment(_) => (base.next_multiple_of(8) + format::MAP_HEADER, 0),
@@ -133,13 +133,12 @@ fn record<'a>(
     blocks: &mut BlockCount,
 ) -> Result<Record<'a>, WriteError> {
     let mut inode = item.inode.clone();
-    let base = inode.base_size();
     let tail = match &tree.node(item.id).kind {
         Kind::Directory(_) => {
             let size = directory::size(&directory_entries(tree, survey, item));
             inode.size = size as u64;
             let tail = size % BLOCK;
-            if tail > 0 && can_inline(base, tail) {
+            if tail > 0 && can_inline(tail) {
                 inode.layout = DataLayout::FlatInline;
                 inode.union = blocks.take(size - tail)?;
                 Tail::Directory(tail)
@@ -148,35 +147,29 @@ fn record<'a>(
                 Tail::None
             }
         }
-        Kind::Symlink(target) if can_inline(base, target.len()) => {
+        Kind::Symlink(target) if inode.base_size() + target.len() <= BLOCK => {
             inode.layout = DataLayout::FlatInline;
-            Tail::Inline(target.clone())
+            Tail::Target(target)
         }
         Kind::Symlink(target) => {
             inode.union = blocks.take(target.len())?;
             Tail::None
         }
-        Kind::File(content) => {
-            let tail = place_file(&mut inode, placed.unwrap_or(&Placed::Empty));
-            match tail {
-                Tail::Inline(_) => Tail::FileEnd(content, (content.size() % BLOCK as u64) as usize),
-                tail => tail,
-            }
-        }
+        Kind::File(content) => place_file(&mut inode, content, placed.unwrap_or(&Placed::Empty)),
         _ => Tail::None,
     };
     Ok(Record { inode, tail, offset: 0 })
 }
 
-/// Sets layout and union of a file's inode; an inline tail is left to the caller.
-fn place_file<'a>(inode: &mut Inode, placed: &'a Placed) -> Tail<'a> {
+/// Sets layout and union of a file's inode, and says what is to stand behind it.
+fn place_file<'a>(inode: &mut Inode, content: &'a Content, placed: &'a Placed) -> Tail<'a> {
     match placed {
         Placed::Empty => Tail::None,
         Placed::Flat { block, inline } => {
             inode.union = *block;
             if *inline {
                 inode.layout = DataLayout::FlatInline;
-                return Tail::Inline(Vec::new());
+                return Tail::FileEnd(content, (content.size() % BLOCK as u64) as usize);
             }
             Tail::None
         }
@@ -184,17 +177,19 @@ fn place_file<'a>(inode: &mut Inode, placed: &'a Placed) -> Tail<'a> {
             inode.layout = DataLayout::CompressedFull;
             Tail::Fragment(*offset)
         }
-        Placed::Extents(extents) => {
-            inode.layout = DataLayout::CompressedCompact;
-            inode.union = extents.iter().map(|extent| extent.blocks).sum();
-            Tail::Index(extents)
-        }
+        Placed::Extents(extents) => extents_tail(inode, extents),
         Placed::Chunks(bits, table) => {
             inode.layout = DataLayout::Chunked;
             inode.union = *bits;
             Tail::Chunks(table)
         }
     }
+}
+
+fn extents_tail<'a>(inode: &mut Inode, extents: &'a [index::Extent]) -> Tail<'a> {
+    inode.layout = DataLayout::CompressedCompact;
+    inode.union = extents.iter().map(|extent| extent.blocks).sum();
+    Tail::Index(extents)
 }
 
 /// The packed inode: no directory names it.
@@ -214,7 +209,14 @@ fn packed_record<'a>(size: u64, placed: &'a Placed, survey: &Survey<'_>) -> Reco
         nlink: 1,
     };
     inode.extended = !inode.fits_compact(survey.epoch);
-    let tail = place_file(&mut inode, placed);
+    let tail = match placed {
+        Placed::Extents(extents) => extents_tail(&mut inode, extents),
+        Placed::Flat { block, .. } => {
+            inode.union = *block;
+            Tail::None
+        }
+        _ => Tail::None,
+    };
     Record { inode, tail, offset: 0 }
 }
 
@@ -290,7 +292,7 @@ fn encode_tail(
     let record = &records[number];
     match &record.tail {
         Tail::None => {}
-        Tail::Inline(inline) => bytes.extend_from_slice(inline),
+        Tail::Target(target) => bytes.extend_from_slice(target),
         Tail::FileEnd(content, size) => {
             let mut end = vec![0; *size];
             content

@@ -8,6 +8,8 @@
 //! The output is written from front to back, then once more at its start for the super block. Memory holds the
 //! metadata, and a few segments per worker of data in flight.
 
+mod chunks;
+mod clusters;
 mod data;
 mod metadata;
 mod survey;
