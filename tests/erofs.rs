@@ -1,7 +1,7 @@
 //! EROFS images: what the kernel, fsck.erofs and our own reader make of what we write.
 
 use std::fs::File;
-use std::io::Seek;
+use std::io::{Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -111,6 +111,47 @@ fn fsck_finds_nothing_wrong_with_the_torture_tree() {
         write(&tree, &options, file.as_file_mut()).unwrap();
         run(oracle("fsck.erofs").unwrap().arg("--extract").arg(file.path()));
     }
+}
+
+#[test]
+fn fsck_finds_what_is_wrong() {
+    if utils_version("fsck.erofs").is_none() {
+        return;
+    }
+    let options = options(Compression::None, 4096, 0);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write(&torture::files(), &options, file.as_file_mut()).unwrap();
+    let run = |file: &Path| oracle("fsck.erofs").unwrap().arg(file).output().unwrap().status.success();
+    assert!(run(file.path()));
+    let mut word = [0; 4];
+    FileExt::read_exact_at(file.as_file(), &mut word, 1024 + 40).unwrap();
+    // The root directory's inode is the first of the metadata, behind an empty slot.
+    let root = u64::from(u32::from_le_bytes(word)) * 4096 + 32;
+    file.as_file().write_all_at(&[0xff; 64], root).unwrap();
+    assert!(!run(file.path()));
+}
+
+#[test]
+fn an_image_can_stand_anywhere_in_its_output_and_tells_its_name() {
+    let tree = torture::files();
+    let options = Options {
+        uuid: *b"sixteen bytes ok",
+        label: b"root".to_vec(),
+        ..options(Compression::Zstd { level: 3 }, 65536, 32768)
+    };
+    let mut alone = image(&tree, &options);
+    let mut within = tempfile::tempfile().unwrap();
+    within.write_all_at(&[0xaa; 10_000], 0).unwrap();
+    within.seek(SeekFrom::Start(7168)).unwrap();
+    let summary = write(&tree, &options, &mut within).unwrap();
+    assert_eq!(within.stream_position().unwrap(), 7168 + summary.size);
+    within.seek(SeekFrom::Start(7168)).unwrap();
+    alone.rewind().unwrap();
+    assert_eq!(Digest::of_reader(&mut within).unwrap(), Digest::of_reader(&mut alone).unwrap());
+    let reader = Reader::open(Arc::new(alone), summary.size).unwrap();
+    assert_eq!(reader.uuid(), options.uuid);
+    assert_eq!(reader.label(), options.label);
+    assert_eq!(reader.size(), summary.size);
 }
 
 #[test]

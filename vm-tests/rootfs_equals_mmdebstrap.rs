@@ -198,7 +198,7 @@ fn is_named(path: &[u8]) -> bool {
         (_, Some(start)) => text.starts_with(start),
         _ => text == **pattern,
     };
-    DIFFERENCES.iter().any(|pattern| named(&pattern)) || RULES.iter().any(|rule| rule.matches(path))
+    DIFFERENCES.iter().any(named) || RULES.iter().any(|rule| rule.matches(path))
 }
 
 /// The test must be able to fail.

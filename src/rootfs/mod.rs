@@ -1,4 +1,18 @@
 //! From packages to a configured tree.
+//!
+//! ```text
+//! .deb ─ deb::unpack ─> UnpackedPackage ─┬─ overlay ──> Tree            no scripts: initrds, tools trees
+//!                       (kept in the     │                └─ materialise ─> a directory of the host
+//!                        store)          └─ configure ─> Tree ─ normalise ─> users, files, units of the recipe
+//!                                           (sandbox)
+//! ```
+//!
+//! What apt and dpkg would have made, without either of the host: unpacking is ours, configuring is done by the dpkg
+//! of the image in a sandbox ([`configure`]). Contents are never copied more than a script makes necessary: a file of
+//! the tree is a range of its package's decompressed archive until something writes to it.
+//!
+//! Invariant: the tree depends on the packages, the epoch and what the recipe gives to scripts; not on who builds, where,
+//! when, or on what file system. [`normalise`] takes out what scripts themselves make at random.
 
 mod database;
 pub mod deb;

@@ -80,7 +80,7 @@ impl Check {
             }
             Probe::Http { port, path, status, contains } => {
                 let host = forwards.iter().find(|forward| forward.guest == *port).map(|forward| forward.host);
-                let host = host.ok_or_else(|| VmError::NoForward { port: *port })?;
+                let host = host.ok_or(VmError::NoForward { port: *port })?;
                 self.http(host, path, *status, contains.as_deref())
             }
         };
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(judge(ANSWER, 404, None), Err("expected status 404, found 200".into()));
         assert_eq!(judge(ANSWER, 200, Some("Server")), Err("the answer does not contain \"Server\"".into()));
         assert_eq!(judge(b"", 200, None), Err("expected status 200, found no HTTP answer: \"\"".into()));
-        assert_eq!(judge(b"\xff\xff", 200, None).is_err(), true);
+        assert!(judge(b"\xff\xff", 200, None).is_err());
     }
 
     #[test]

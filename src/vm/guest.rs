@@ -430,7 +430,7 @@ impl Guest {
             }
             _ => None,
         })?;
-        run.ok_or_else(|| VmError::Lost { outcome })
+        run.ok_or(VmError::Lost { outcome })
     }
 
     /// Asks the guest to turn itself off and waits for it; a guest that has not by then is killed.

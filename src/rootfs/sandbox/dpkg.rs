@@ -76,7 +76,11 @@ impl<'a> Dpkg<'a> {
             let message = "the packages do not include dpkg, so nothing can configure them".to_owned();
             return Err(Failure::Packages { message });
         };
-        self.write("arch", format!("{native}\n").as_bytes(), 0o644)?;
+        // The native one first; dpkg takes packages of the others only if they stand here.
+        let foreign = self.packages.iter().map(UnpackedPackage::architecture);
+        let foreign: BTreeSet<&str> = foreign.filter(|name| *name != native && *name != "all").collect();
+        let all: String = std::iter::once(native).chain(foreign).map(|name| format!("{name}\n")).collect();
+        self.write("arch", all.as_bytes(), 0o644)?;
         self.write("arch-native", format!("{native}\n").as_bytes(), 0o644)?;
         self.record(&base)?;
         Ok(phase)

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat, mknodat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, fchown, fchownat, symlinkat};
 use rayon::prelude::*;
 
@@ -220,41 +220,48 @@ impl Placer<'_> {
             return if is_symlink { Ok(None) } else { Err(io::ErrorKind::IsADirectory.into()) };
         }
         remove_file(directory, name)?;
-        let (uid, gid, mode) = self.ownership.of(entry);
-        let mut exact = uid <= ID_MAX && gid <= ID_MAX;
-        let owner = (Some(Uid::from_raw(uid.min(ID_MAX))), Some(Gid::from_raw(gid.min(ID_MAX))));
-        let own = || fchownat(directory, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW);
-        let package = &self.packages[item.package];
-        let content = match &entry.kind {
-            EntryKind::HardLink(first) => package.entry(first).and_then(|first| package.content(first)),
-            _ => package.content(entry),
-        };
-        match &entry.kind {
-            EntryKind::Symlink(target) => {
-                symlinkat(target.as_slice(), directory, name)?;
-                own()?;
-            }
-            EntryKind::Fifo => {
-                mknodat(directory, name, nix::sys::stat::SFlag::S_IFIFO, Mode::from_bits_truncate(0o600), 0)?;
-                own()?;
-                let mode = Mode::from_bits_truncate(u32::from(mode));
-                fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
-            }
-            _ => {
-                let mut file = create(directory, name)?;
-                match &content {
-                    Some(content) => write_content(&mut file, content, buffer)?,
-                    None => exact = false,
-                }
-                fchown(&file, owner.0, owner.1)?;
-                set_mode(&file, mode)?;
-                exact &= set_xattrs(&file, entry)?;
-            }
-        }
+        let exact = self.make(directory, name, item, buffer)?;
         set_time(directory, name, entry.metadata.mtime)?;
         let status = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         let stamp = Stamp::of(&status);
         Ok(Some(Placed { inode: status.st_ino, stamp, package: item.package, entry: item.entry, exact }))
+    }
+
+    /// Whether what was made is all that the entry says.
+    fn make(&self, directory: &OwnedFd, name: &[u8], item: &Placement, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let (entry, package) = (self.entry(item), &self.packages[item.package]);
+        let (uid, gid, mode) = self.ownership.of(entry);
+        let within = uid <= ID_MAX && gid <= ID_MAX;
+        let (uid, gid) = (Some(Uid::from_raw(uid.min(ID_MAX))), Some(Gid::from_raw(gid.min(ID_MAX))));
+        let own = || fchownat(directory, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW);
+        match &entry.kind {
+            EntryKind::Symlink(target) => {
+                symlinkat(target.as_slice(), directory, name)?;
+                own()?;
+                Ok(within)
+            }
+            EntryKind::Fifo => {
+                mknodat(directory, name, SFlag::S_IFIFO, Mode::from_bits_truncate(0o600), 0)?;
+                own()?;
+                let mode = Mode::from_bits_truncate(u32::from(mode));
+                fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+                Ok(within)
+            }
+            _ => {
+                // A hard link comes here if another package took over the file that it names.
+                let content = match &entry.kind {
+                    EntryKind::HardLink(first) => package.entry(first).and_then(|first| package.content(first)),
+                    _ => package.content(entry),
+                };
+                let mut file = create(directory, name)?;
+                if let Some(content) = &content {
+                    write_content(&mut file, content, buffer)?;
+                }
+                fchown(&file, uid, gid)?;
+                set_mode(&file, mode)?;
+                Ok(set_xattrs(&file, entry)? && within && content.is_some())
+            }
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::tree::{Content, ReadAt};
 /// Decoded bytes that an image keeps: readers go through files in steps smaller than a cluster, and small files
 /// share clusters.
 const CACHE_BYTES: usize = 32 << 20;
+/// And at most so many clusters, because they are looked through one by one.
+const CACHE_CLUSTERS: usize = 64;
 
 /// Clusters that were decoded last, by their offset in the image and their size.
 #[derive(Default)]
@@ -32,7 +34,7 @@ impl Cache {
     fn put(&self, key: Key, bytes: Arc<[u8]>) {
         let mut clusters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total: usize = clusters.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + bytes.len();
-        while total > CACHE_BYTES {
+        while total > CACHE_BYTES || clusters.len() >= CACHE_CLUSTERS {
             let Some((_, oldest)) = clusters.pop_front() else { break };
             total -= oldest.len();
         }
