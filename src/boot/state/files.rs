@@ -63,6 +63,7 @@ pub fn apply(tree: &mut Tree, state: State, epoch: Timestamp) -> Result<(), Tree
         for entry in SSH {
             put(tree, entry, epoch)?;
         }
+        provision(tree, epoch)?;
         // Debian's own way: keys of all kinds below /etc, on first boots only.
         mask(tree, "etc/systemd/system/sshd-keygen.service", epoch)?;
     }
@@ -160,6 +161,21 @@ Wants=adamant-ssh-host-key.service
 After=adamant-ssh-host-key.service
 ";
 
+/// systemd's own way with SSH keys given at boot puts root's below `/root`, where a persistent machine would keep them
+/// for ever: its lines of tmpfiles.d(5) are left out.
+fn provision(tree: &mut Tree, epoch: Timestamp) -> Result<(), TreeError> {
+    let Ok((_, id)) = tree.resolve(b"usr/lib/tmpfiles.d/provision.conf") else { return Ok(()) };
+    let Kind::File(content) = &tree.node(id).kind else { return Ok(()) };
+    // A file that cannot be read here stops the build where it is written.
+    let Ok(text) = content.to_vec() else { return Ok(()) };
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let kept: Vec<u8> =
+        lines.filter(|line| !line.windows(16).any(|part| part == b"authorized_keys.")).flatten().copied().collect();
+    let metadata = Metadata { mtime: epoch, ..Metadata::with_mode(0o644) };
+    let node = Node { metadata, kind: Kind::File(Content::from_bytes(kept)) };
+    insert(tree, "etc/tmpfiles.d/provision.conf", node, epoch)
+}
+
 fn put(tree: &mut Tree, entry: &Entry, epoch: Timestamp) -> Result<(), TreeError> {
     let metadata = Metadata { mtime: epoch, ..Metadata::with_mode(entry.mode) };
     insert(tree, entry.path, Node { metadata, kind: Kind::File(Content::from_bytes(entry.text)) }, epoch)
@@ -234,6 +250,17 @@ mod tests {
         let mut with = with_sshd();
         apply(&mut with, State::Volatile, Timestamp::default()).unwrap();
         assert!(text(&with, "etc/ssh/sshd_config.d/10-adamant.conf").starts_with("HostKey /var/lib/adamant/ssh/"));
+    }
+
+    #[test]
+    fn keys_given_at_boot_are_not_written_below_root() {
+        let mut tree = with_sshd();
+        let lines = "f^ /etc/hosts - - - - network.hosts\nf^ /root/.ssh/authorized_keys :0600 root :root - ssh.authorized_keys.root\n";
+        let node = Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(Content::from_bytes(lines)) };
+        tree.make_directories(b"usr/lib/tmpfiles.d", &Metadata::with_mode(0o755)).unwrap();
+        tree.insert(b"usr/lib/tmpfiles.d/provision.conf", node).unwrap();
+        apply(&mut tree, State::Persistent, Timestamp::default()).unwrap();
+        assert_eq!(text(&tree, "etc/tmpfiles.d/provision.conf"), "f^ /etc/hosts - - - - network.hosts\n");
     }
 
     #[test]
