@@ -128,6 +128,12 @@ impl HostApt {
         Some(apt)
     }
 
+    /// apt 3 asks another solver where its old one, which we follow, finds nothing, and sweeps a little differently.
+    fn is_version_2(&self) -> bool {
+        let version = oracle::run(self.command().arg("--version"));
+        version.starts_with("apt 2.")
+    }
+
     fn command(&self) -> std::process::Command {
         let mut command = oracle::oracle("apt-get").unwrap();
         command.env("APT_CONFIG", self.directory.path().join("apt.conf"));
@@ -1074,12 +1080,12 @@ mod random {
 
     #[test]
     fn sets_are_sound_and_those_of_apt() {
-        let archives = std::env::var("ADAMANT_RANDOM_ARCHIVES").map_or(3, |count| count.parse().unwrap());
+        let archives = std::env::var("ADAMANT_RANDOM_ARCHIVES").map_or(8, |count| count.parse().unwrap());
         let (mut counts, mut differing) = ((0, 0), Vec::new());
         for seed in 0..archives {
             let random = &mut StdRng::seed_from_u64(seed);
             let archive = archive(random);
-            let host = HostApt::new(&archive, Ask::default());
+            let host = HostApt::new(&archive, Ask::default()).filter(HostApt::is_version_2);
             for _ in 0..8 {
                 let wishes: Vec<String> =
                     (0..random.gen_range(1..5)).map(|_| format!("p{}", random.gen_range(0..PACKAGES))).collect();
