@@ -2,11 +2,13 @@
 //!
 //! Flows in: text. Flows out: [`Paragraph`]s, fields in the order of the text, names matched without regard to case.
 //!
-//!     Package: nginx
-//!     Description: small, powerful, scalable web/proxy server
-//!      Nginx ("engine X") is a high-performance web and reverse proxy server   <- continuation: starts with a blank
-//!      .                                                                       <- an empty line of the value
-//!                                                                              <- an empty line ends the paragraph
+//! ```text
+//! Package: nginx
+//! Description: small, powerful, scalable web/proxy server
+//!  Nginx ("engine X") is a high-performance web and reverse proxy server   <- continuation: starts with a blank
+//!  .                                                                       <- an empty line of the value
+//!                                                                          <- an empty line ends the paragraph
+//! ```
 //!
 //! A value is kept as it stands (without the blanks around it), continuation lines with their leading blank. Lines
 //! that start with `#` are comments. Nothing is copied: a paragraph borrows from its text.

@@ -2,8 +2,10 @@
 //!
 //! Flows in: a [`LockRequest`], an [`IndexSource`] that fetches, the time. Flows out: a [`Lock`].
 //!
-//!     repositories ─fetch─> InRelease ─verify─> Packages ─parse─> Universe ─resolve, set by set─> Lock
-//!     [distribution]  [source, openpgp, release]  [packages]    [universe]     [resolve]       [crate::lock]
+//! ```text
+//! repositories ─fetch─> InRelease ─verify─> Packages ─parse─> Universe ─resolve, set by set─> Lock
+//! [distribution]  [source, openpgp, release]  [packages]    [universe]     [resolve]       [crate::lock]
+//! ```
 //!
 //! `control`, `relation` and `version` are for everybody who reads packages.
 

@@ -2,7 +2,9 @@
 //!
 //! Flows in: the value of such a field. Flows out: [`Alternative`]s, one by one, borrowed from the value.
 //!
-//!     libc6 (>= 2.41), debconf (>= 0.5) | debconf-2.0, python3:any
+//! ```text
+//! libc6 (>= 2.41), debconf (>= 0.5) | debconf-2.0, python3:any
+//! ```
 //!
 //! A comma means "and", a bar means "or"; `last` of an alternative says whether a group ends with it.
 //!

@@ -3,7 +3,9 @@
 //! Flows in: [`Repository`]s, an [`IndexSource`] that fetches, the time. Flows out: parsed package indexes with their
 //! origins. The chain of trust, each link checked before the next is read:
 //!
-//!     trusted key ─signs─> InRelease ─lists size and digest of─> Packages.xz ─lists size and digest of─> .deb
+//! ```text
+//! trusted key ─signs─> InRelease ─lists size and digest of─> Packages.xz ─lists size and digest of─> .deb
+//! ```
 //!
 //! Indexes of all suites are fetched and parsed side by side; the result is in the order of the repositories.
 

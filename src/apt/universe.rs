@@ -4,9 +4,11 @@
 //! name, their versions from the newest down, dependencies, and who provides what. Nothing changes afterwards:
 //! resolving several sets reads the same universe.
 //!
-//!     package ──< version ──< dependency ──> package (real, virtual, or only named)
-//!        ^            └──── origins (one or more)
-//!        └──< provider: a version that stands in for the package
+//! ```text
+//! package ──< version ──< dependency ──> package (real, virtual, or only named)
+//!    ^            └──── origins (one or more)
+//!    └──< provider: a version that stands in for the package
+//! ```
 //!
 //! Each package is ranked by where the indexes first mention it, be it as a dependency. That order is apt's as well, and
 //! its last resort when nothing else tells two providers apart.

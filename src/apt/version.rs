@@ -2,7 +2,9 @@
 //!
 //! Flows in: two version texts, as they stand in an index. Flows out: an [`Ordering`].
 //!
-//!     [epoch:]upstream[-revision]
+//! ```text
+//! [epoch:]upstream[-revision]
+//! ```
 //!
 //! The parts are compared in this order; within a part, runs of non-digits and runs of digits alternate. Comparing
 //! never fails and never allocates: a resolution compares some hundred thousand pairs, and what dpkg would refuse

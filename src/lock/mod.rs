@@ -3,19 +3,21 @@
 //! Flows in: what was resolved, or a lockfile's text. Flows out: the same [`Lock`] as a value, its text, and what
 //! changed between two.
 //!
-//!     schema = 1
-//!     request = "<digest of what was asked for>"
-//!     architecture = "amd64"
-//!     epoch = 1795313385
+//! ```text
+//! schema = 1
+//! request = "<digest of what was asked for>"
+//! architecture = "amd64"
+//! epoch = 1795313385
 //!
-//!     indexes = [
-//!         { repository = "debian", suite = "trixie", component = "main", ..., date = 2026-11-21T09:15:44Z, ... },
-//!     ]
+//! indexes = [
+//!     { repository = "debian", suite = "trixie", component = "main", ..., date = 2026-11-21T09:15:44Z, ... },
+//! ]
 //!
-//!     [sets]
-//!     system = [
-//!         { name = "adduser", version = "3.152", architecture = "all", repository = "debian", size = ..., ... },
-//!     ]
+//! [sets]
+//! system = [
+//!     { name = "adduser", version = "3.152", architecture = "all", repository = "debian", size = ..., ... },
+//! ]
+//! ```
 //!
 //! Invariants: equal locks have equal texts, and the text of a lock that was read is canonical again. One line per
 //! package, in the order of their names, so that a change of a package is a change of its line. No address of a mirror

@@ -1,12 +1,14 @@
 //! The frame of a clearsigned text.
 //!
-//!     -----BEGIN PGP SIGNED MESSAGE-----
-//!     Hash: SHA512                          only `Hash` headers
-//!                                           an empty line
-//!     Origin: Debian                        the text; a line that starts with `-` has `- ` in front
-//!     -----BEGIN PGP SIGNATURE-----
-//!     iQIz...                               one armoured block with all signatures
-//!     -----END PGP SIGNATURE-----           and nothing after it
+//! ```text
+//! -----BEGIN PGP SIGNED MESSAGE-----
+//! Hash: SHA512                          only `Hash` headers
+//!                                       an empty line
+//! Origin: Debian                        the text; a line that starts with `-` has `- ` in front
+//! -----BEGIN PGP SIGNATURE-----
+//! iQIz...                               one armoured block with all signatures
+//! -----END PGP SIGNATURE-----           and nothing after it
+//! ```
 //!
 //! Nothing may stand before or after the frame, and there is one frame: whoever reads such a file in another way than
 //! its verifier does can be shown a text that nobody signed. Specification: RFC 9580, section 7.
