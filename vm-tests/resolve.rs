@@ -15,7 +15,7 @@ use adamant::store::fetch::{Fetcher, Options};
 use adamant::store::mirror::{Host, Mirrors};
 use rayon::prelude::*;
 
-use crate::support::oracle;
+use crate::oracle;
 
 /// Servers, desktops, tool chains; the last ones need packages to be dropped again or an init system to be exchanged.
 const SETS: &[&[&str]] = &[
