@@ -6,10 +6,9 @@
 //!
 //! ```text
 //! power-on: firmware -> UKI (systemd-stub) -> kernel -> /init = systemd
-//!   systemd-udevd, systemd-udev-trigger      only buses and disks; modules by alias
+//!   systemd-udevd, systemd-udev-trigger      only what leads to disks; modules by alias
 //!   systemd-veritysetup@root                 from roothash=; partitions by UUID = halves of the root hash
-//!   sysroot.mount                            /dev/mapper/root, EROFS, read-only
-//!   adamant-state                            see `boot::state`
+//!   adamant-state                            mounts /dev/mapper/root, EROFS, read-only; then see `boot::state`
 //!   initrd-cleanup -> initrd-switch-root
 //! whatever fails -> emergency.target = adamant-refuse: says so, then reboots; there is no shell
 //! ```

@@ -14,22 +14,33 @@ say() {
 # The partitions under the root file system: the kernel refuses writes from now on. Without this they would succeed
 # and be noticed only when read.
 protect() {
-    device=$(readlink -f /dev/mapper/root)
-    for partition in "/sys/class/block/${device##*/}/slaves"/*; do
+    for partition in "$verity"/slaves/*; do
         busybox blockdev --setro "/dev/${partition##*/}"
     done
 }
 
-# Overlays in memory for the directories named. One mount(8) for all: starting programs is what takes the time here.
+# Overlays in memory for the directories named. Starting programs is what takes the time here: so one of each.
 overlay() {
-    mkdir -p "$memory"
-    busybox mount -t tmpfs -o mode=0755,nosuid,nodev adamant "$memory"
+    layers=
+    directories=
     for name in "$@"; do
         [ -d "$root/$name" ] || continue
-        mkdir -p "$memory/$name/upper" "$memory/$name/work"
-        chmod "$(stat -c %a "$root/$name")" "$memory/$name/upper"
-        echo "overlay $root/$name overlay lowerdir=$root/$name,upperdir=$memory/$name/upper,workdir=$memory/$name/work 0 0"
+        directories="$directories $root/$name"
+        layers="$layers $memory/$name/upper $memory/$name/work"
+    done
+    mkdir -p "$memory"
+    busybox mount -t tmpfs -o mode=0755,nosuid,nodev adamant "$memory"
+    # shellcheck disable=SC2086 # names of one word each
+    mkdir -p $layers
+    for lower in $directories; do
+        name=${lower##*/}
+        echo "overlay $lower overlay lowerdir=$lower,upperdir=$memory/$name/upper,workdir=$memory/$name/work 0 0"
     done > /run/adamant/fstab
+    # The upper directory's mode is the one that is seen.
+    # shellcheck disable=SC2086
+    stat -c '%a %n' $directories | while read -r mode lower; do
+        [ "$mode" = 755 ] || chmod "$mode" "$memory/${lower##*/}/upper"
+    done
     busybox mount -a -T /run/adamant/fstab
 }
 
@@ -56,4 +67,10 @@ accounts() {
     done
 }
 umask 022
+# The device of dm-verity, as the kernel numbers it.
+for verity in /sys/class/block/dm-*; do
+    read -r name < "$verity/dm/name"
+    [ "$name" != root ] || break
+done
 mkdir -p /run/adamant
+busybox mount -t erofs -o ro /dev/mapper/root "$root"

@@ -94,9 +94,13 @@ pub const MASKED_UNITS: &[(Option<State>, &str, &str)] = &[
     (None, "systemd-remount-fs.service", "the root file system stays as the initrd mounted it"),
     (None, "systemd-repart.service", "partitions are made in the initrd"),
     (None, "systemd-hibernate-clear.service", "there is no swap to hibernate to"),
+    (None, "systemd-udev-load-credentials.service", "udev's rules are the image's"),
+    (None, "sys-fs-fuse-connections.mount", "fusectl: who needs it mounts it; FUSE works without"),
+    (None, "sys-kernel-config.mount", "configfs: who needs it mounts it"),
     (None, "sys-kernel-debug.mount", "debugfs: who debugs a kernel mounts it"),
     (None, "sys-kernel-tracing.mount", "tracefs: who traces a kernel mounts it"),
     (Some(State::Volatile), "systemd-random-seed.service", "no seed outlives a boot"),
+    (Some(State::Volatile), "systemd-networkd-persistent-storage.service", "no lease outlives a boot"),
     (Some(State::Volatile), "systemd-journal-flush.service", "the journal stays in memory"),
     (
         Some(State::Volatile),

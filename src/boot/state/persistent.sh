@@ -1,8 +1,10 @@
 var=/run/adamant/var
 
 # The disk of the root file system: the parent of a partition that the device of dm-verity stands on.
-device=$(readlink -f /dev/mapper/root)
-partition=$(ls "/sys/class/block/${device##*/}/slaves" | sed -n 1p)
+for partition in "$verity"/slaves/*; do
+    partition=${partition##*/}
+    break
+done
 disk=$(readlink -f "/sys/class/block/$partition/..")
 disk=${disk##*/}
 if [ ! -e "/sys/class/block/$disk/$partition" ]; then
