@@ -96,16 +96,43 @@ fn refuses_a_stub_or_kernel_that_does_not_fit() {
     arm[0x84..0x86].copy_from_slice(&0xaa64u16.to_le_bytes());
     let error = other(Parts { kernel: Content::from_bytes(arm), ..parts() });
     assert!(matches!(error, UkiError::Machine { stub: 0x8664, kernel: 0xaa64 }), "{error}");
-    let tight = executable(&[(".sbat", b"sbat,1\n")]);
-    let long = executable(&[(".sbat", [b"sbat,1\n".to_vec(), vec![b'x'; 600]].concat().as_slice())]);
-    let error = other(Parts { stub: Content::from_bytes(tight), kernel: Content::from_bytes(long), ..parts() });
-    assert!(matches!(error, UkiError::Stub(PeError::Room { room: 512, .. })), "{error}");
     let pe = Pe::read(Content::from_bytes(stub())).unwrap();
     let many = [".a", ".b", ".c", ".d", ".e", ".f", ".g", ".h", ".i", ".j", ".k", ".l", ".m", ".n", ".o", ".p", ".q"];
     let sections = many.into_iter().chain([".r", ".s", ".t", ".u", ".v", ".w", ".x", ".y", ".z"]);
     let new = |name| NewSection { name, content: Content::from_bytes("x") };
     let error = pe.append(&sections.map(new).collect::<Vec<_>>()).unwrap_err();
     assert!(matches!(error, PeError::Full(_)), "{error}");
+}
+
+#[test]
+fn symbols_for_debuggers_are_left_out() {
+    let mut stub = stub();
+    let end = stub.len() as u32;
+    stub[0x80 + 12..0x80 + 16].copy_from_slice(&end.to_le_bytes());
+    stub[0x80 + 16] = 7;
+    stub.extend(b"symbols");
+    let image = uki::build(&Parts { stub: Content::from_bytes(stub), ..parts() }).unwrap();
+    Uki::read(image.clone()).unwrap().pe.check().unwrap();
+    assert_eq!(image.to_vec().unwrap(), uki::build(&parts()).unwrap().to_vec().unwrap());
+}
+
+#[test]
+fn a_section_that_outgrows_its_place_moves_to_the_end() {
+    let long = executable(&[(".sbat", [b"sbat,1\n".to_vec(), vec![b'x'; 600]].concat().as_slice())]);
+    // The place ends where the next section starts in memory; in the file there is more room.
+    for stub in [
+        executable(&[(".sbat", b"sbat,1\n")]),
+        executable(&[(".text", b"x"), (".sbat", b"sbat,1\n"), (".sdmagic", b"magic")]),
+    ] {
+        let (stub, kernel) = (Content::from_bytes(stub), Content::from_bytes(long.clone()));
+        let uki = Uki::read(uki::build(&Parts { stub, kernel, ..parts() }).unwrap()).unwrap();
+        uki.pe.check().unwrap();
+        assert!(uki.sbat.contains(&"x".repeat(600)));
+        assert_eq!(uki.pe.sections.last().unwrap().name, ".sbat");
+        if let Some(magic) = uki.pe.section(".sdmagic") {
+            assert_eq!(uki.pe.content(magic).to_vec().unwrap(), b"magic");
+        }
+    }
 }
 
 #[test]

@@ -73,16 +73,6 @@ pub enum PeError {
     /// Sections beyond what 32 bits count.
     #[error("section {0:?} would end beyond 4 GiB")]
     Size(String),
-    /// A section that replaces one of the executable must fit in its place.
-    #[error("section {name:?} has {size} bytes, its place in the executable {room}")]
-    Room {
-        /// Its name.
-        name: String,
-        /// Bytes that it has.
-        size: u64,
-        /// Bytes that fit.
-        room: u32,
-    },
 }
 
 impl PeError {
@@ -91,7 +81,7 @@ impl PeError {
         match self {
             Self::Read { offset, .. } | Self::Field { offset, .. } | Self::Section { offset, .. } => *offset,
             Self::Stray { offset } => *offset,
-            Self::Full(_) | Self::Size(_) | Self::Room { .. } => 0,
+            Self::Full(_) | Self::Size(_) => 0,
         }
     }
 }
@@ -291,7 +281,7 @@ impl Pe {
     }
 
     /// The executable with `sections` put behind its own, in their order. A section that it has already takes the new
-    /// contents in place.
+    /// contents in place if they fit there, in the file and in memory; else it gives way to the new one.
     pub fn append(&self, sections: &[NewSection]) -> Result<Content, PeError> {
         if self.signatures.is_some() {
             let offset = self.start + 24 + OPTIONAL_HEADER + SECURITY_DIRECTORY * 8;
@@ -304,7 +294,7 @@ impl Pe {
             place: self.section_headers(),
             replaced: Vec::new(),
             appended: Vec::new(),
-            file_end: self.source.size().next_multiple_of(u64::from(self.file_alignment)),
+            file_end: self.kept().next_multiple_of(u64::from(self.file_alignment)),
             memory_end: self
                 .sections
                 .last()
@@ -312,11 +302,33 @@ impl Pe {
         };
         for section in sections {
             match self.sections.iter().position(|own| own.name == section.name) {
-                Some(index) => writer.replace(index, &self.sections[index], section)?,
+                Some(index) if section.content.size() <= self.room(index) => {
+                    writer.replace(&self.sections[index], section)
+                }
+                Some(index) => {
+                    writer.remove(&self.sections[index]);
+                    writer.append(self, section)?;
+                }
                 None => writer.append(self, section)?,
             }
         }
         writer.finish(self)
+    }
+
+    /// Bytes of the file that stay when it grows: not the COFF symbol table behind the sections, which only debuggers
+    /// read and which Debian 12's stub has.
+    fn kept(&self) -> u64 {
+        match le32(&self.headers, self.start + SYMBOL_TABLE) {
+            0 => self.source.size(),
+            _ => self.sections.iter().map(|section| section.range().end).fold(self.headers.len() as u64, u64::max),
+        }
+    }
+
+    /// Bytes that fit where that section is.
+    fn room(&self, index: usize) -> u64 {
+        let own = &self.sections[index];
+        let next = self.sections.get(index + 1).map_or(own.raw_size, |next| next.virtual_address - own.virtual_address);
+        u64::from(own.raw_size.min(next))
     }
 
     /// Marks the executable as one whose memory must stay executable, because its kernel is such a one.
@@ -328,6 +340,9 @@ impl Pe {
         self
     }
 }
+
+/// Place of the COFF header's symbol table, then the number of its symbols: Microsoft PE format, "COFF File Header".
+const SYMBOL_TABLE: usize = 12;
 
 /// An executable that grows.
 struct Writer {
@@ -347,14 +362,27 @@ impl Writer {
         self.headers[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    fn replace(&mut self, index: usize, own: &Section, new: &NewSection) -> Result<(), PeError> {
-        let size = new.content.size();
-        if size > u64::from(own.raw_size) {
-            return Err(PeError::Room { name: new.name.into(), size, room: own.raw_size });
-        }
-        self.put(self.place + index * SECTION_HEADER + 8, size as u32);
+    /// Where the header of that section is.
+    fn header_of(&self, own: &Section) -> usize {
+        let address = |header: usize| le32(&self.headers, header + 12);
+        let headers = (0..self.count).map(|index| self.place + index * SECTION_HEADER);
+        let mut own = headers.filter(|header| address(*header) == own.virtual_address);
+        own.next().unwrap_or(self.place)
+    }
+
+    fn replace(&mut self, own: &Section, new: &NewSection) {
+        self.put(self.header_of(own) + 8, new.content.size() as u32);
         self.replaced.push((u64::from(own.offset), own.raw_size, new.content.clone()));
-        Ok(())
+    }
+
+    /// Takes a section away: its header, and its bytes become zero.
+    fn remove(&mut self, own: &Section) {
+        let header = self.header_of(own);
+        let end = self.place + self.count * SECTION_HEADER;
+        self.headers.copy_within(header + SECTION_HEADER..end, header);
+        self.headers[end - SECTION_HEADER..end].fill(0);
+        self.count -= 1;
+        self.replaced.push((u64::from(own.offset), own.raw_size, Content::from_bytes("")));
     }
 
     fn append(&mut self, pe: &Pe, new: &NewSection) -> Result<(), PeError> {
@@ -391,6 +419,7 @@ impl Writer {
         let (count, start) = (self.count as u16, self.start);
         self.headers[start + 6..start + 8].copy_from_slice(&count.to_le_bytes());
         self.put(start + 80, image_size as u32);
+        self.headers[start + SYMBOL_TABLE..start + SYMBOL_TABLE + 8].fill(0);
         // No checksum: firmware does not look at it, whoever signs the file sets it.
         self.put(start + 24 + 64, 0);
         let source: std::sync::Arc<dyn crate::tree::ReadAt> = std::sync::Arc::new(pe.source.clone());
@@ -405,7 +434,7 @@ impl Writer {
             pieces.push((offset, content));
             position = offset + u64::from(room);
         }
-        pieces.push(stub(position..pe.source.size()));
+        pieces.push(stub(position..pe.kept().max(position)));
         pieces.extend(self.appended);
         for (offset, content) in pieces {
             let fits = segments.push(offset, content);
