@@ -141,6 +141,7 @@ fn write_root(parts: &Parts<'_>, seed: &Seed, workspace: &Path) -> Result<Conten
         label: b"root".to_vec(),
         build_time: parts.epoch,
         workers: parts.workers,
+        compression: compression(parts.uname),
         ..erofs::Options::default()
     };
     let path = workspace.join("root.erofs");
@@ -149,6 +150,21 @@ fn write_root(parts: &Parts<'_>, seed: &Seed, workspace: &Path) -> Result<Conten
     erofs::write(parts.tree, &options, &mut file)?;
     content(file, write)
 }
+
+/// The first release of Linux whose EROFS reads Zstandard.
+const ZSTD_SINCE: (u32, u32) = (6, 10);
+
+/// What the kernel `release` can read: Zstandard, or LZ4 if it is older, as Debian 12's.
+fn compression(release: &str) -> erofs::Compression {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < ZSTD_SINCE => erofs::Compression::Lz4 { level: LZ4_LEVEL },
+        _ => erofs::Options::default().compression,
+    }
+}
+
+/// LZ4's own default of its thorough variant.
+const LZ4_LEVEL: i32 = 9;
 
 fn write_hashes(
     root: &Content,
@@ -174,4 +190,19 @@ fn content(mut file: BufWriter<File>, error: impl Fn(io::Error) -> ImageError) -
     let file = file.into_inner().map_err(|broken| error(broken.into_error()))?;
     let size = file.metadata().map_err(&error)?.len();
     Ok(Content::new(size, Arc::new(file), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_gets_what_it_can_read() {
+        for old in ["6.1.0-41-cloud-amd64", "5.10.0", "6.9.12"] {
+            assert_eq!(compression(old), erofs::Compression::Lz4 { level: LZ4_LEVEL }, "{old}");
+        }
+        for new in ["6.10.0", "6.12.57+deb13-cloud-amd64", "7.0.0-rc1", "custom"] {
+            assert_eq!(compression(new), erofs::Options::default().compression, "{new}");
+        }
+    }
 }

@@ -77,8 +77,11 @@ pub fn initrd(
     let base = rootfs::overlay(sources.base.1)?;
     let stub = stub(&base, plan.recipe.architecture.row().efi)?;
     // Only packages with modules: the initrd's key must not change with the rest of the image.
-    let has_modules =
-        |package: &UnpackedPackage| package.entries().iter().any(|entry| entry.path.starts_with(b"usr/lib/modules/"));
+    let has_modules = |package: &UnpackedPackage| {
+        // Debian 12's are in /lib, which is the same place.
+        let merged = |path: &[u8]| path.strip_prefix(b"usr/").unwrap_or(path).starts_with(b"lib/modules/");
+        package.entries().iter().any(|entry| merged(&entry.path))
+    };
     let kernels: Vec<usize> = (0..sources.system.1.len()).filter(|i| has_modules(&sources.system.1[*i])).collect();
     let kernel = rootfs::overlay(&kernels.iter().map(|i| sources.system.1[*i].clone()).collect::<Vec<_>>())?;
     let release = find(&kernel)?.release;

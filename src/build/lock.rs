@@ -140,8 +140,8 @@ pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest,
     let mut sets = vec![system];
     if recipe.scripts == Scripts::Run {
         let mut initrd = SetRequest::new(INITRD);
-        let names = contents::PACKAGES.iter().chain([&STUB_PACKAGE]);
-        initrd.packages = names.map(|name| apt::PackageRequest { name: (*name).to_owned(), selector: None }).collect();
+        let names = contents::packages(&recipe.debian.suite.value).chain([STUB_PACKAGE]);
+        initrd.packages = names.map(|name| apt::PackageRequest { name: name.to_owned(), selector: None }).collect();
         sets.push(initrd);
         if !recipe.initrd.packages.is_empty() {
             sets.push(set(INITRD_ADDITIONS, recipe.initrd.packages.iter().map(|at| &at.value)));

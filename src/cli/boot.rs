@@ -21,6 +21,8 @@ const FREE_SPACE: u64 = 4 << 30;
 /// Longest boot that is waited for: a slow machine without KVM, under load.
 const BOOT_PATIENCE: Duration = Duration::from_secs(600);
 /// Longest shutdown that is waited for.
+/// The first systemd that takes the credential `systemd.extra-unit.*`: systemd.system-credentials(7).
+const UNITS_SINCE: u32 = 256;
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Boot an image in QEMU, its console on this terminal. The image itself is never altered.
@@ -57,6 +59,9 @@ pub struct Arguments {
 /// Boots the image, for a person or for its checks.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let manifest = read_manifest(&arguments.path)?;
+    if arguments.test || arguments.shell {
+        takes_units(&manifest)?;
+    }
     let store = arguments.fetch.open_store()?;
     let workspace = store.workspace()?;
     let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
@@ -71,6 +76,21 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     match vm::attend(&mut guest)? {
         Outcome::Refused(why) => Err(Failure::new(Kind::Verification, RefusedError { why })),
         Outcome::Panicked => Err(Failure::new(Kind::Verification, PanickedError)),
+        _ => Ok(()),
+    }
+}
+
+/// Checks and the shell are units that the machine is given by credentials when it boots.
+fn takes_units(manifest: &Manifest) -> Result<(), Failure> {
+    let Some(systemd) = manifest.packages.iter().find(|package| package.name == "systemd") else { return Ok(()) };
+    let number = systemd.version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let major: Option<u32> = number.parse().ok();
+    match major {
+        Some(major) if major < UNITS_SINCE => {
+            let error = OldSystemdError { version: systemd.version.clone() };
+            let hint = "without --test and --shell it boots to its login prompt; Debian 13 has a newer systemd";
+            Err(Failure::new(Kind::Environment, error).hint(hint))
+        }
         _ => Ok(()),
     }
 }
@@ -216,6 +236,15 @@ struct ManifestError {
 #[error("the machine refused to boot: {why}")]
 struct RefusedError {
     why: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the image has systemd {version}; --test and --shell give the machine a unit by a credential, which systemd takes \
+     since {UNITS_SINCE}"
+)]
+struct OldSystemdError {
+    version: String,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -93,6 +93,11 @@ impl Root {
         self.write(path, &[&old, bytes].concat(), 0o644)
     }
 
+    /// Makes a symlink at the top.
+    pub(super) fn symlink(&self, name: &str, target: &str) -> io::Result<()> {
+        Ok(symlinkat(target, &self.0, name)?)
+    }
+
     /// Makes the directories of `path` that are missing, with mode 755.
     pub(super) fn make_directories(&self, path: &TreePath) -> io::Result<()> {
         match self.directory(path) {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::deb::{EntryKind, UnpackedPackage};
 use crate::apt::relation;
-use crate::tree::{Kind, Metadata, Tree, TreeError, show, split};
+use crate::tree::{Kind, Metadata, Node, Tree, TreeError, show, split};
 
 /// Why packages do not fit together.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +56,16 @@ pub enum OverlayError {
 /// The tree that `packages` make together, without running any script.
 pub fn overlay(packages: &[UnpackedPackage]) -> Result<Tree, OverlayError> {
     let mut overlay = Overlay::new(packages);
+    overlay.merge_usr()?;
     for index in order(packages) {
         overlay.place(index, &Diversions::default())?;
     }
     Ok(overlay.into_tree())
 }
+
+/// Where each of these directories is since Debian 12.
+const MERGED_USR: &[(&str, &str)] =
+    &[("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
 
 /// Positions of `packages` in the order in which they are unpacked.
 pub(super) fn order(packages: &[UnpackedPackage]) -> Vec<usize> {
@@ -126,6 +131,27 @@ pub(super) struct Overlay<'p> {
 impl<'p> Overlay<'p> {
     pub(super) fn new(packages: &'p [UnpackedPackage]) -> Self {
         Self { packages, tree: Tree::default(), owners: HashMap::new(), displaced: Vec::new() }
+    }
+
+    /// Makes the symlinks of the merged `/usr` that packages rely on and none ships, as bootstrapping Debian 12 does: its
+    /// packages still have files in `/lib`. What comes back has to be made on disk.
+    pub(super) fn merge_usr(&mut self) -> Result<Vec<(&'static str, &'static str)>, OverlayError> {
+        let paths = || self.packages.iter().flat_map(|package| package.entries());
+        let is_needed = |name: &str| {
+            let below = |path: &[u8]| path.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+            let is_symlink = |kind: &EntryKind| matches!(kind, EntryKind::Symlink(_));
+            paths().any(|entry| below(&entry.path))
+                && !paths().any(|entry| entry.path == name.as_bytes() && is_symlink(&entry.kind))
+        };
+        let needed: Vec<_> = MERGED_USR.iter().copied().filter(|(name, _)| is_needed(name)).collect();
+        for (name, target) in &needed {
+            let made = self.tree.make_directories(target.as_bytes(), &Metadata::with_mode(0o755));
+            let node = Node { metadata: Metadata::with_mode(0o777), kind: Kind::Symlink(target.as_bytes().to_vec()) };
+            made.map(drop)
+                .and_then(|()| self.tree.insert(name.as_bytes(), node).map(drop))
+                .map_err(|source| OverlayError::Path { package: "base-files".to_owned(), source })?;
+        }
+        Ok(needed)
     }
 
     pub(super) fn into_tree(self) -> Tree {
@@ -287,6 +313,19 @@ mod tests {
     fn package(name: &str, fields: &str, entries: Vec<Entry>) -> UnpackedPackage {
         let control = format!("Package: {name}\nVersion: 1\nArchitecture: all\n{fields}");
         UnpackedPackage::from_parts(name, "1", "all", control, Vec::new(), entries)
+    }
+
+    #[test]
+    fn usr_is_merged_where_packages_rely_on_it_and_none_does_it() {
+        let old = || package("old", "", vec![directory("lib"), file("lib/x"), directory("etc")]);
+        let tree = overlay(&[old()]).unwrap();
+        assert!(tree.lookup(b"usr/lib/x").is_some() && tree.lookup(b"lib/x").is_none());
+        assert!(tree.lookup(b"bin").is_none() && tree.lookup(b"lib").is_some());
+        let merged = package("merged", "", vec![directory("elsewhere"), symlink("lib", "elsewhere")]);
+        let tree = overlay(&[package("merge", "", vec![directory("usr"), file("usr/lib")]), old()]);
+        assert!(tree.is_err());
+        // A package's own symlink stays.
+        assert!(overlay(&[merged, old()]).unwrap().lookup(b"elsewhere/x").is_some());
     }
 
     #[test]

@@ -10,24 +10,38 @@ pub enum When {
     Always,
     /// Only where `/var` is a partition.
     Persistent,
+    /// Where the packages have it: systemd moved it out of another program since Debian 12.
+    Present,
 }
 
 impl When {
     /// Whether a machine with `state` needs it.
     pub fn holds(self, state: State) -> bool {
-        self == Self::Always || state == State::Persistent
+        self != Self::Persistent || state == State::Persistent
     }
 }
 
 /// The packages that [`PATHS`] come from, for the recipe that names no others: resolved with their dependencies into
-/// a set of the lock of their own, unpacked without running any script.
-pub const PACKAGES: &[&str] =
-    &["busybox", "e2fsprogs", "mount", "systemd", "systemd-cryptsetup", "systemd-repart", "udev"];
+/// a set of the lock of their own, unpacked without running any script. Each with the suite that has it in `systemd`.
+const PACKAGES: &[(&str, Option<&str>)] = &[
+    ("busybox", None),
+    ("e2fsprogs", None),
+    ("mount", None),
+    ("systemd", None),
+    ("systemd-cryptsetup", Some("bookworm")),
+    ("systemd-repart", Some("bookworm")),
+    ("udev", None),
+];
+
+/// The packages of an initrd of Debian's `suite`.
+pub fn packages(suite: &str) -> impl Iterator<Item = &'static str> {
+    PACKAGES.iter().filter(move |(_, without)| *without != Some(suite)).map(|(name, _)| *name)
+}
 
 /// Files, symlinks (with what they lead to) and directories (whole) below the root of the packages' tree.
 pub const PATHS: &[(When, &str, &str)] = &[
     (When::Always, "usr/lib/systemd/systemd", "the first process"),
-    (When::Always, "usr/lib/systemd/systemd-executor", "starts each service"),
+    (When::Present, "usr/lib/systemd/systemd-executor", "starts each service"),
     (When::Always, "usr/lib/systemd/systemd-shutdown", "ends a machine that must not go on"),
     (When::Always, "usr/bin/systemctl", "switches to the root file system"),
     (When::Always, "usr/bin/udevadm", "udev: devices to modules and names"),

@@ -37,7 +37,7 @@ use crate::tree::{Content, Kind, Metadata, Node, NodeId, Timestamp, Tree, TreeEr
 
 /// What an initrd is made from.
 pub struct Sources<'a> {
-    /// The packages of [`contents::PACKAGES`] with their dependencies.
+    /// The packages of [`contents::packages`] with their dependencies.
     pub packages: &'a Tree,
     /// Packages that the recipe adds: taken whole, but for [`contents::LEFT_OUT`].
     pub additions: Option<&'a Tree>,
@@ -60,8 +60,7 @@ pub struct Sources<'a> {
 pub enum InitrdError {
     /// The package set lacks a path of the table.
     #[error(
-        "the initrd needs {path}, which its packages do not have: the recipe's [initrd] packages must include {}",
-        contents::PACKAGES.join(", "),
+        "the initrd needs {path}, which its packages do not have: is the suite one that adamant knows?",
         path = show(.path.as_bytes())
     )]
     NoPath {
@@ -135,7 +134,10 @@ pub fn build(sources: &Sources<'_>) -> Result<Tree, InitrdError> {
         tree.make_directories(path.as_bytes(), &Metadata::with_mode(0o755))?;
     }
     let mut programs = Vec::new();
-    for (_, path, _) in contents::PATHS.iter().filter(|(when, _, _)| when.holds(sources.state)) {
+    for (when, path, _) in contents::PATHS.iter().filter(|(when, _, _)| when.holds(sources.state)) {
+        if *when == contents::When::Present && sources.packages.lookup(path.as_bytes()).is_none() {
+            continue;
+        }
         copy(sources.packages, path.as_bytes(), &mut tree)?;
         programs.push(path.as_bytes().to_vec());
     }

@@ -71,6 +71,12 @@ pub fn apply(tree: &mut Tree, state: State, epoch: Timestamp) -> Result<(), Tree
         debug_assert!(when.is_none_or(|when| when == state));
         mask(tree, &format!("etc/systemd/system/{unit}"), epoch)?;
     }
+    // Debian 12 leaves it to the administrator whether /tmp is in memory: where / cannot be written, it must be.
+    if tree.resolve(b"usr/lib/systemd/system/tmp.mount").is_err() && tree.resolve(TMP_MOUNT.as_bytes()).is_ok() {
+        for path in ["etc/systemd/system/tmp.mount", "etc/systemd/system/local-fs.target.wants/tmp.mount"] {
+            link(tree, path, &format!("/{TMP_MOUNT}"), epoch)?;
+        }
+    }
     for (generator, _) in MASKED_GENERATORS {
         mask(tree, &format!("etc/systemd/system-generators/{generator}"), epoch)?;
     }
@@ -127,6 +133,9 @@ const UPDATED: &str = "# /etc and /var are as old as this image.\n";
 
 const JOURNAL_VOLATILE: &str = "[Journal]\nStorage=volatile\n";
 const JOURNAL_PERSISTENT: &str = "[Journal]\nStorage=persistent\n";
+
+/// Where Debian 12 keeps the unit for those who want it.
+const TMP_MOUNT: &str = "usr/share/systemd/tmp.mount";
 
 /// Only for images with an SSH server.
 const SSH: &[Entry] = &[
@@ -186,8 +195,12 @@ fn put(tree: &mut Tree, entry: &Entry, epoch: Timestamp) -> Result<(), TreeError
 }
 
 fn mask(tree: &mut Tree, path: &str, epoch: Timestamp) -> Result<(), TreeError> {
+    link(tree, path, "/dev/null", epoch)
+}
+
+fn link(tree: &mut Tree, path: &str, target: &str, epoch: Timestamp) -> Result<(), TreeError> {
     let metadata = Metadata { mtime: epoch, ..Metadata::with_mode(0o777) };
-    insert(tree, path, Node { metadata, kind: Kind::Symlink(b"/dev/null".to_vec()) }, epoch)
+    insert(tree, path, Node { metadata, kind: Kind::Symlink(target.as_bytes().to_vec()) }, epoch)
 }
 
 fn insert(tree: &mut Tree, path: &str, node: Node, epoch: Timestamp) -> Result<(), TreeError> {
@@ -233,6 +246,22 @@ mod tests {
             let id = tree.lookup(path.as_bytes()).unwrap();
             assert_eq!(tree.node(id).metadata.mtime, Timestamp::from_seconds(7), "{path}");
         }
+    }
+
+    #[test]
+    fn tmp_is_in_memory_where_debian_does_not_make_it_so() {
+        let unit = || Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(Content::from_bytes("")) };
+        let wanted = "etc/systemd/system/local-fs.target.wants/tmp.mount";
+        let mut tree = Tree::default();
+        tree.make_directories(b"usr/share/systemd", &Metadata::with_mode(0o755)).unwrap();
+        tree.insert(TMP_MOUNT.as_bytes(), unit()).unwrap();
+        let mut newer = tree.clone();
+        apply(&mut tree, State::Volatile, Timestamp::default()).unwrap();
+        assert_eq!(text(&tree, wanted), "/usr/share/systemd/tmp.mount");
+        newer.make_directories(b"usr/lib/systemd/system", &Metadata::with_mode(0o755)).unwrap();
+        newer.insert(b"usr/lib/systemd/system/tmp.mount", unit()).unwrap();
+        apply(&mut newer, State::Volatile, Timestamp::default()).unwrap();
+        assert_eq!(newer.lookup(wanted.as_bytes()), None);
     }
 
     #[test]

@@ -65,6 +65,10 @@ impl<'a> Dpkg<'a> {
     pub(super) fn unpack_base(&mut self) -> Result<BTreeSet<usize>, Failure> {
         let phase = self.phases.pop_front().unwrap_or_default();
         let base = self.in_order(&phase);
+        for (name, target) in self.overlay.merge_usr().map_err(|error| packages_failure(&error))? {
+            let made = self.root.make_directories(target.as_bytes()).and_then(|()| self.root.symlink(name, target));
+            made.map_err(Failure::system(format!("make /{name}")))?;
+        }
         self.unpack(&base, &Diversions::default(), Ownership::default())?;
         for directory in ["updates", "alternatives", "parts", "triggers", "info"] {
             let path = format!("{ADMIN_DIRECTORY}/{directory}");
