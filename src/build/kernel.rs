@@ -9,8 +9,6 @@ use crate::rootfs::deb::UnpackedPackage;
 use crate::store::{StageKey, Store};
 use crate::tree::{Content, FileAt, Kind, Timestamp, Tree};
 
-/// Raised whenever the same sources would make another initrd, unless its revision says so.
-const INITRD_VERSION: u32 = 1;
 /// The file of the stage result.
 const ARCHIVE: &str = "initrd.cpio.zst";
 /// Where kernel packages put what they are made of.
@@ -86,9 +84,8 @@ pub fn initrd(
     let kernel = rootfs::overlay(&kernels.iter().map(|i| sources.system.1[*i].clone()).collect::<Vec<_>>())?;
     let release = find(&kernel)?.release;
     let os_release = initrd_release(plan, &base);
-    let mut key = StageKey::new("initrd", INITRD_VERSION)
+    let mut key = StageKey::new("initrd")
         .with("epoch", &plan.epoch.to_le_bytes())
-        .with("revision", initrd::revision(plan.recipe.state).as_bytes())
         .with("state", format!("{:?}", plan.recipe.state).as_bytes())
         .with("os-release", os_release.as_bytes());
     let packages = sources.base.0.iter().chain(sources.additions.0);

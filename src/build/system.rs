@@ -11,8 +11,6 @@ use crate::rootfs::{self, SeedFile, Settings};
 use crate::store::{StageKey, Store};
 use crate::tree::{Timestamp, Tree};
 
-/// Raised whenever the same packages would be configured otherwise.
-const CONFIGURE_VERSION: u32 = 1;
 /// The store's workspaces are one directory; the sandbox's lies in it, so that it can be emptied by itself.
 const SANDBOX: &str = "sandbox";
 
@@ -25,7 +23,7 @@ pub fn configured(
     stages: &Stages<'_>,
 ) -> Result<(Tree, bool), BuildError> {
     let files = rootfs::system::files_before_configure(plan.recipe);
-    let mut key = StageKey::new("configure", CONFIGURE_VERSION).with("epoch", &plan.epoch.to_le_bytes());
+    let mut key = StageKey::new("configure").with("epoch", &plan.epoch.to_le_bytes());
     for package in locked {
         key = key.with("deb", package.digest.as_bytes());
     }

@@ -26,14 +26,14 @@ pub struct StageKey {
 }
 
 impl StageKey {
-    /// The key of a stage without inputs so far. `version` is raised whenever the stage's code makes other results of
-    /// the same inputs. The name is lower-case ASCII, a word: it becomes a directory.
-    pub fn new(name: &'static str, version: u32) -> Self {
+    /// The key of a stage without inputs so far, other than the source of this program (see `build.rs`): other source
+    /// may make other results of the same inputs. The name is lower-case ASCII, a word: it becomes a directory.
+    pub fn new(name: &'static str) -> Self {
         debug_assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
         let mut inputs = Hasher::new();
         inputs.update(name.as_bytes());
         inputs.update(b"\0");
-        inputs.update(&version.to_le_bytes());
+        inputs.update(env!("ADAMANT_STAGE_SOURCE").as_bytes());
         Self { name, inputs }
     }
 
@@ -51,7 +51,7 @@ impl StageKey {
         self.name
     }
 
-    /// The digest over the name, the version and all inputs.
+    /// The digest over the name, the program's source and all inputs.
     pub fn digest(&self) -> Digest {
         self.inputs.digest()
     }

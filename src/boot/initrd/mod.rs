@@ -31,7 +31,6 @@ use std::io;
 
 use super::state;
 pub use super::state::State;
-use crate::digest::{Digest, Hasher};
 use crate::filesystem::cpio;
 use crate::tree::{Content, Kind, Metadata, Node, NodeId, Timestamp, Tree, TreeError, TreePath, show, split};
 
@@ -169,33 +168,6 @@ pub fn build(sources: &Sources<'_>) -> Result<Tree, InitrdError> {
     }
     settle(&mut tree, sources.epoch);
     Ok(tree)
-}
-
-/// Stands for everything in an initrd that comes from adamant and not from [`Sources`]: an initrd that was made with
-/// another revision is not the one that [`build`] would make.
-pub fn revision(state: State) -> Digest {
-    let mut hasher = Hasher::new();
-    let mut field = |text: &str| {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    };
-    for (_, path, _) in contents::PATHS.iter().chain(contents::OPENED_LIBRARIES).filter(|(when, ..)| when.holds(state))
-    {
-        field(path);
-    }
-    contents::LEFT_OUT.iter().for_each(|(path, _)| field(path));
-    modules::wanted().for_each(&mut field);
-    units::BUSYBOX_APPLETS.iter().for_each(|applet| field(applet));
-    for (path, target) in SYMLINKS.iter().chain(units::SYMLINKS) {
-        field(path);
-        field(target);
-    }
-    for (path, mode, text) in units::files().chain(state::initrd(state).iter().map(|e| (e.path, e.mode, e.text))) {
-        field(path);
-        field(&format!("{mode:o}"));
-        field(text);
-    }
-    hasher.digest()
 }
 
 /// The level of zstd. Higher ones save little (19: 6 % of the size for 8 times the time) and decode no faster.
