@@ -13,7 +13,7 @@ use crate::apt::openpgp::OpenPgpError;
 use crate::apt::{self, Keyring, LockError, LockRequest, Repository, Selector, SetRequest};
 use crate::boot::initrd::contents;
 use crate::lock::{Lock, ParseLockError};
-use crate::recipe::{self, Recipe, Scripts, SourceContent, SourceContents};
+use crate::recipe::{self, At, Recipe, Scripts, SourceContent, SourceContents, SourcePath};
 use crate::store::fetch::Fetcher;
 
 /// The set of the image's packages.
@@ -130,7 +130,7 @@ pub fn write(path: &Path, lock: &Lock) -> Result<(), MakeLockError> {
 
 /// What the recipe asks of the archives.
 pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest, MakeLockError> {
-    let mut repositories = debian(recipe)?;
+    let mut repositories = debian(recipe, sources)?;
     for extra in &recipe.repositories {
         repositories.push(repository(extra, sources)?);
     }
@@ -150,28 +150,44 @@ pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest,
     Ok(LockRequest { architecture: recipe.architecture.row().name.to_owned(), repositories, sets })
 }
 
-fn debian(recipe: &Recipe) -> Result<Vec<Repository>, MakeLockError> {
-    let pockets = recipe.debian.pockets.iter().map(|pocket| match pocket {
-        recipe::Pocket::Updates => "updates".to_owned(),
-        recipe::Pocket::Security => "security".to_owned(),
-        recipe::Pocket::Backports => "backports".to_owned(),
-    });
+fn debian(recipe: &Recipe, sources: &SourceContents) -> Result<Vec<Repository>, MakeLockError> {
+    let pockets: Vec<String> = recipe
+        .debian
+        .pockets
+        .iter()
+        .map(|pocket| match pocket {
+            recipe::Pocket::Updates => "updates".to_owned(),
+            recipe::Pocket::Security => "security".to_owned(),
+            recipe::Pocket::Backports => "backports".to_owned(),
+        })
+        .collect();
     let components: Vec<String> = recipe.debian.components.iter().map(|at| at.value.clone()).collect();
-    Ok(distribution::debian(&recipe.debian.suite.value, &pockets.collect::<Vec<_>>(), &components)?)
+    let suite = &recipe.debian.suite.value;
+    Ok(match &recipe.debian.key {
+        Some(key) => {
+            let keys = keys(distribution::DEBIAN_REPOSITORY, key, sources)?;
+            distribution::debian_signed_by(&keys, suite, &pockets, &components)?
+        }
+        None => distribution::debian(suite, &pockets, &components)?,
+    })
 }
 
-fn repository(extra: &recipe::Repository, sources: &SourceContents) -> Result<Repository, MakeLockError> {
-    let bytes = match sources.get(&extra.key.value) {
+/// The keys in the file `path`, which the recipe names for a repository.
+fn keys(repository: &str, path: &At<SourcePath>, sources: &SourceContents) -> Result<Keyring, MakeLockError> {
+    let bytes = match sources.get(path) {
         Some(SourceContent::File { content, .. }) => content.to_vec().unwrap_or_default(),
         _ => Vec::new(),
     };
-    let key_error =
-        |source| MakeLockError::Key { repository: extra.name.value.clone(), key: extra.key.value.text.clone(), source };
+    let key_error = |source| MakeLockError::Key { repository: repository.to_owned(), key: path.text.clone(), source };
+    Keyring::parse(&bytes).map_err(key_error)
+}
+
+fn repository(extra: &recipe::Repository, sources: &SourceContents) -> Result<Repository, MakeLockError> {
     Ok(Repository {
         name: extra.name.value.clone(),
         suites: vec![extra.suite.value.clone()],
         components: extra.components.iter().map(|at| at.value.clone()).collect(),
-        keys: Keyring::parse(&bytes).map_err(key_error)?,
+        keys: keys(&extra.name.value, &extra.key, sources)?,
         priority: None,
     })
 }
