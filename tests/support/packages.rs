@@ -7,6 +7,8 @@ use std::process::Command;
 
 use adamant::rootfs::deb::{UnpackedPackage, unpack};
 
+use super::archive::Deb;
+
 /// What dpkg insists on, and what scripts of the tests call.
 const PROGRAMS: &[&str] = &[
     "cat",
@@ -151,6 +153,11 @@ impl Package {
             bytes.extend(std::iter::repeat_n(b'\n', body.len() % 2));
         }
         bytes
+    }
+
+    /// The package as an archive has it.
+    pub fn deb(&self) -> Deb {
+        Deb::ready(&self.control, self.bytes())
     }
 
     /// Writes the `.deb` to `directory` and unpacks it there.
