@@ -1,6 +1,8 @@
 //! Ordinary users of the host, made for one test each. Only root can make them.
 
 use std::fs;
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::process::Command;
 
 /// A user of the host for one test, with or without subordinate ids.
@@ -27,6 +29,24 @@ impl HostUser {
     pub fn has_subordinate_ids(&self) -> bool {
         let text = fs::read_to_string("/etc/subuid").unwrap_or_default();
         text.lines().any(|line| line.starts_with(&format!("{}:", self.name)))
+    }
+
+    /// Makes the directory and all that is in it this user's.
+    pub fn give(&self, directory: &Path) {
+        chown(directory, Some(self.uid), Some(self.gid)).unwrap();
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => self.give(&entry.path()),
+                false => chown(entry.path(), Some(self.uid), Some(self.gid)).unwrap(),
+            }
+        }
+    }
+
+    pub fn take_subordinate_ids(&self) {
+        for flags in [["--del-subuids", "0-4294967294"], ["--del-subgids", "0-4294967294"]] {
+            let _ = Command::new("usermod").args(flags).arg(&self.name).output();
+        }
     }
 }
 

@@ -241,10 +241,10 @@ impl Workshop {
     /// `adamant VERB recipe`, with store and mirror of this workshop.
     pub fn verb(&self, verb: &str, further: &[&str]) -> Command {
         let mut command = self.adamant(&[verb]);
-        command.arg(self.recipe()).arg("--store").arg(self.path("store")).args(further);
         if !further.contains(&"--offline") && !further.contains(&"--mirror") {
             command.args(["--mirror", &self.server.url()]);
         }
+        command.arg(self.recipe()).arg("--store").arg(self.path("store")).args(further);
         command
     }
 
@@ -263,6 +263,16 @@ impl Workshop {
         image_in(&self.path("out/tiny"))
     }
 
+    /// What is in the folder of outputs, hidden names too.
+    pub fn outputs(&self) -> Vec<String> {
+        names(&self.path("out"))
+    }
+
+    /// What is in the folder of the recipe.
+    pub fn beside_recipe(&self) -> Vec<String> {
+        names(&self.path("recipe"))
+    }
+
     /// Every object of the store has the bytes that it is named for.
     #[track_caller]
     pub fn assert_store_is_good(&self) {
@@ -275,9 +285,7 @@ impl Workshop {
     pub fn assert_failed(&self, ended: &Ended, code: i32, parts: &[&str]) {
         ended.expect(code, parts);
         assert_eq!(ended.stdout, "");
-        let left: Vec<_> =
-            fs::read_dir(self.path("out")).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(left, [] as [PathBuf; 0]);
+        assert_eq!(self.outputs(), [] as [String; 0]);
         self.assert_store_is_good();
     }
 
@@ -298,4 +306,11 @@ pub fn image_in(directory: &Path) -> Option<BTreeMap<String, Digest>> {
         (entry.file_name().into_string().unwrap(), Digest::of_reader(&mut file).unwrap().0)
     };
     Some(entries.map(digest).collect())
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

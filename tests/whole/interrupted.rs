@@ -1,0 +1,120 @@
+//! Builds that are killed or interrupted.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use rand::{Rng, SeedableRng};
+
+use crate::support::workshop::{Archived, Workshop};
+
+/// How long a build takes here and now.
+fn duration(workshop: &Workshop) -> Duration {
+    workshop.archived.reference();
+    let started = Instant::now();
+    assert!(workshop.build().output().unwrap().status.success());
+    started.elapsed()
+}
+
+fn start(workshop: &Workshop) -> Child {
+    workshop.build().stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap()
+}
+
+/// Processes that have the workshop's path among their arguments.
+fn processes(workshop: &Workshop) -> Vec<String> {
+    let path = workshop.directory.path().to_str().unwrap().to_owned();
+    let command = |entry: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+        let text = String::from_utf8_lossy(&text).replace('\0', " ");
+        text.contains(&path).then_some(text)
+    };
+    std::fs::read_dir("/proc").unwrap().filter_map(command).collect()
+}
+
+/// All processes of the workshop's builds end within moments, and no mount stays.
+#[track_caller]
+fn assert_nothing_lives(workshop: &Workshop) {
+    let started = Instant::now();
+    while !processes(workshop).is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", processes(workshop));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(workshop.directory.path().to_str().unwrap()));
+}
+
+/// There is no image, or the whole one.
+#[track_caller]
+fn assert_nothing_half_made(workshop: &Workshop) {
+    if let Some(image) = workshop.image() {
+        assert_eq!(&image, workshop.archived.reference());
+    }
+}
+
+#[test]
+fn killed_at_any_moment_a_build_leaves_a_good_store_and_the_next_one_makes_the_same() {
+    let Some(archived) = Archived::shared() else { return };
+    let whole = duration(&Workshop::of(&archived));
+    std::thread::scope(|scope| {
+        for chain in 0..5 {
+            let archived = &archived;
+            scope.spawn(move || {
+                let mut random = rand::rngs::StdRng::seed_from_u64(chain);
+                let workshop = Workshop::of(archived);
+                for _ in 0..5 {
+                    let mut child = start(&workshop);
+                    std::thread::sleep(whole.mul_f64(random.gen_range(0.0..1.1)));
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    assert_nothing_half_made(&workshop);
+                    assert_nothing_lives(&workshop);
+                    workshop.assert_store_is_good();
+                }
+                workshop.assert_builds_the_same();
+                assert_eq!(workshop.outputs(), ["tiny"]);
+                assert_eq!(workshop.beside_recipe(), ["archive.asc", "issue", "tiny.lock", "tiny.toml"]);
+            });
+        }
+    });
+}
+
+#[test]
+fn interrupted_at_any_moment_a_build_ends_at_once_and_leaves_nothing() {
+    let Some(archived) = Archived::shared() else { return };
+    let whole = duration(&Workshop::of(&archived));
+    let mut random = rand::rngs::StdRng::seed_from_u64(99);
+    let workshop = Workshop::of(&archived);
+    let mut interrupted = 0;
+    for number in 0..16 {
+        let (signal, code) = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)][number % 2];
+        let mut child = start(&workshop);
+        std::thread::sleep(Duration::from_millis(10) + whole.mul_f64(random.gen_range(0.0..1.0)));
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        // A terminal tells the whole group, a service manager perhaps only the first process.
+        match number % 4 < 2 {
+            true => killpg(pid, signal).unwrap(),
+            false => kill(pid, signal).unwrap(),
+        }
+        let started = Instant::now();
+        let status = child.wait().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert_nothing_lives(&workshop);
+        workshop.assert_store_is_good();
+        if status.code() == Some(0) {
+            std::fs::remove_dir_all(workshop.path("out")).unwrap();
+            std::fs::remove_dir_all(workshop.path("store")).unwrap();
+            continue;
+        }
+        interrupted += 1;
+        assert_eq!((status.code(), status.signal()), (Some(code), None));
+        assert_nothing_half_made(&workshop);
+        let left: Vec<_> = workshop.outputs().into_iter().filter(|name| name != "tiny").collect();
+        assert_eq!(left, [] as [String; 0]);
+        let _ = std::fs::remove_dir_all(workshop.path("out"));
+    }
+    assert!(interrupted > 5);
+    workshop.assert_builds_the_same();
+    assert_eq!(workshop.beside_recipe(), ["archive.asc", "issue", "tiny.lock", "tiny.toml"]);
+}
