@@ -2,7 +2,10 @@
 //! wrong is told by its exit code and in words that say what to do, leaves no output and a store that is still good.
 
 mod bits;
+mod full_disk;
 mod interrupted;
+mod machine;
+mod packages;
 
 use serde_json::Value;
 
