@@ -5,6 +5,7 @@ mod bits;
 mod full_disk;
 mod interrupted;
 mod machine;
+mod mirror;
 mod packages;
 
 use serde_json::Value;
