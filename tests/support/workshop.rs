@@ -79,6 +79,11 @@ pub fn packages() -> Option<Vec<Package>> {
     Some(all)
 }
 
+/// Where the archive has a package.
+pub fn pool(name: &str) -> String {
+    format!("pool/main/{name}_1_{}.deb", architecture())
+}
+
 /// Bytes that look random.
 pub fn noise(count: usize) -> Vec<u8> {
     let mut state = 1_u64;

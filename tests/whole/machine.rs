@@ -1,11 +1,13 @@
 //! Machines that lack what a build needs.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::host_user::HostUser;
 use crate::support::oracle::{root, skip};
-use crate::support::workshop::{Ended, Workshop};
+use crate::support::workshop::{Ended, Workshop, pool};
 
 #[test]
 fn without_user_namespaces_the_setting_is_named() {
@@ -41,6 +43,34 @@ fn without_subordinate_ids_the_command_is_named() {
     let command = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", user.name);
     workshop.assert_failed(&ended, 4, &["has 0 subordinate uids in /etc/subuid", &command]);
     workshop.assert_builds_the_same();
+}
+
+#[test]
+fn a_disk_that_changed_a_package_is_noticed() {
+    let Some(workshop) = Workshop::new() else { return };
+    Ended::of(&mut workshop.build()).expect(0, &[]);
+    for (count, offset) in [(1, 300), (2, 700_000)] {
+        fs::remove_dir_all(workshop.path("out")).unwrap();
+        fs::remove_dir_all(workshop.path("store/stages")).unwrap();
+        let (object, mut bytes) = largest_object(&workshop);
+        bytes[offset] ^= 1;
+        fs::remove_file(&object).unwrap();
+        fs::write(&object, &bytes).unwrap();
+        let ended = Ended::of(&mut workshop.build_with(&["--offline"]));
+        workshop.assert_failed(&ended, 5, &["is corrupt", "quarantine", "run the command again"]);
+        let ended = Ended::of(&mut workshop.build_with(&["--offline"]));
+        workshop.assert_failed(&ended, 4, &["once without --offline"]);
+        workshop.assert_builds_the_same();
+        assert_eq!(workshop.server.count(&pool("dpkg")), 1 + count);
+    }
+}
+
+/// The object with the most bytes: dpkg's package.
+fn largest_object(workshop: &Workshop) -> (PathBuf, Vec<u8>) {
+    let folders = fs::read_dir(workshop.path("store/objects/sha256")).unwrap();
+    let objects = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    let objects = objects.map(|object| object.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap()));
+    objects.max_by_key(|(_, bytes)| bytes.len()).unwrap()
 }
 
 #[test]
