@@ -145,6 +145,10 @@ fn check_replaceable(target: &Path) -> Result<(), OutputError> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            if fs::symlink_metadata(target).is_err() {
+                // Not itself, but something on the way to it.
+                return Err(io_error("create", target)(error));
+            }
             return Err(OutputError::NotOurs(target.to_owned()));
         }
         Err(error) => return Err(io_error("read", target)(error)),

@@ -85,7 +85,8 @@ pub enum FetchError {
     },
     /// The file did not come, in spite of several attempts.
     #[error(
-        "{url} could not be fetched ({attempts} attempts); what has arrived is kept, run the command again to go on"
+        "{url} could not be fetched ({attempts} attempts); what has arrived is kept: run the command again to go on, \
+         or try another mirror with --mirror"
     )]
     Transport {
         /// The file's address.
