@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: what must not stay behind is removed, then the process ends with 128 + the signal's number.
+//! SIGINT, SIGTERM and SIGHUP: what must not stay behind is removed, then the process ends with 128 + the signal's number.
 //!
 //! In: [`catch`] once, at the start; [`Leftover`]s while something unfinished lies where users look. Out: nothing. A
 //! second signal ends the process at once. What lies in the store needs no removal: whoever opens it next sees to that.
@@ -49,7 +49,7 @@ fn leftovers() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     LEFTOVERS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// From now on SIGINT and SIGTERM end the process as described above.
+/// From now on these signals end the process as described above, but for those that are ignored.
 pub fn catch() -> io::Result<()> {
     let (mut reader, writer) = io::pipe()?;
     // Not in the signal handler: there, hardly anything is allowed.

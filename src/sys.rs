@@ -91,7 +91,7 @@ fn grow(call: impl Fn(*mut u8, usize) -> isize) -> io::Result<Vec<u8>> {
 static INTERRUPTS: AtomicI32 = AtomicI32::new(-1);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Lets the first SIGINT or SIGTERM write its number, one byte, to the pipe `writer`, which stays open; a further one, or
+/// Lets the first SIGINT, SIGTERM or SIGHUP that is not ignored (`nohup`, jobs in the background) write its number, one byte, to the pipe `writer`, which stays open; a further one, or
 /// one that cannot be told, ends the process with 128 + its number, as shells count. Programs that are started do not
 /// inherit this.
 pub fn tell_interrupts(writer: RawFd) {
@@ -107,15 +107,20 @@ pub fn tell_interrupts(writer: RawFd) {
     }
     INTERRUPTS.store(writer, Ordering::SeqCst);
     let action = SigAction::new(SigHandler::Handler(tell), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the handler makes nothing but the calls above, and errno is not looked at after it where it
-        // interrupts: it only changes when they fail, and then the process ends.
-        let result = unsafe { nix::sys::signal::sigaction(signal, &action) };
-        debug_assert!(result.is_ok(), "SIGINT and SIGTERM can be caught");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler makes nothing but the calls above. It changes errno only when they fail, and then the
+        // process ends. What is set back is what was there before.
+        let result = unsafe {
+            nix::sys::signal::sigaction(signal, &action).and_then(|before| match before.handler() {
+                SigHandler::SigIgn => nix::sys::signal::sigaction(signal, &before),
+                _ => Ok(before),
+            })
+        };
+        debug_assert!(result.is_ok(), "these signals can be caught");
     }
 }
 
-/// Whether SIGINT or SIGTERM has come since [`tell_interrupts`].
+/// Whether such a signal has come since [`tell_interrupts`].
 pub fn was_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }

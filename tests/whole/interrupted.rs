@@ -1,7 +1,7 @@
 //! Builds that are killed or interrupted.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -73,8 +73,7 @@ fn killed_at_any_moment_a_build_leaves_a_good_store_and_the_next_one_makes_the_s
                     workshop.assert_store_is_good();
                 }
                 workshop.assert_builds_the_same();
-                assert_eq!(workshop.outputs(), ["tiny"]);
-                assert_eq!(workshop.beside_recipe(), ["archive.asc", "issue", "tiny.lock", "tiny.toml"]);
+                assert_nothing_is_littered(&workshop);
             });
         }
     });
@@ -88,7 +87,7 @@ fn interrupted_at_any_moment_a_build_ends_at_once_and_leaves_nothing() {
     let workshop = Workshop::of(&archived);
     let mut interrupted = 0;
     for number in 0..16 {
-        let (signal, code) = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)][number % 2];
+        let (signal, code) = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)][number % 3];
         let mut child = start(&workshop);
         std::thread::sleep(Duration::from_millis(10) + whole.mul_f64(random.gen_range(0.0..1.0)));
         let pid = Pid::from_raw(child.id().try_into().unwrap());
@@ -99,7 +98,7 @@ fn interrupted_at_any_moment_a_build_ends_at_once_and_leaves_nothing() {
         }
         let started = Instant::now();
         let status = child.wait().unwrap();
-        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
         assert_nothing_lives(&workshop);
         workshop.assert_store_is_good();
         if status.code() == Some(0) {
@@ -116,5 +115,53 @@ fn interrupted_at_any_moment_a_build_ends_at_once_and_leaves_nothing() {
     }
     assert!(interrupted > 5);
     workshop.assert_builds_the_same();
+    assert_nothing_is_littered(&workshop);
+}
+
+#[test]
+fn a_build_that_waits_for_another_one_goes_on_when_that_is_killed() {
+    let Some(archived) = Archived::shared() else { return };
+    let whole = duration(&Workshop::of(&archived));
+    for part in [0.2, 0.4, 0.6] {
+        let workshop = Workshop::of(&archived);
+        let mut first = start(&workshop);
+        std::thread::sleep(whole.mul_f64(part / 2.0));
+        let mut second = start(&workshop);
+        std::thread::sleep(whole.mul_f64(part / 2.0));
+        first.kill().unwrap();
+        first.wait().unwrap();
+        assert_eq!(second.wait().unwrap().code(), Some(0));
+        assert_eq!(workshop.image().as_ref(), Some(archived.reference()));
+        workshop.assert_store_is_good();
+        workshop.assert_builds_the_same();
+        assert_nothing_is_littered(&workshop);
+    }
+}
+
+#[test]
+fn signals_that_are_ignored_stay_ignored() {
+    let Some(workshop) = Workshop::new() else { return };
+    let whole = duration(&workshop);
+    let build = workshop.build();
+    let mut shell = Command::new("/bin/sh");
+    // As nohup(1) does, and shells for jobs in the background.
+    shell.args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""]).arg(build.get_program()).args(build.get_args());
+    let mut child = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(whole.mul_f64(0.3));
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    for signal in [Signal::SIGHUP, Signal::SIGINT] {
+        kill(pid, signal).unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// After a build that went well nothing is left of those before.
+#[track_caller]
+fn assert_nothing_is_littered(workshop: &Workshop) {
+    assert_eq!(workshop.outputs(), ["tiny"]);
     assert_eq!(workshop.beside_recipe(), ["archive.asc", "issue", "tiny.lock", "tiny.toml"]);
+    for folder in ["sessions", "trash", "partial", "locks", "quarantine"] {
+        let entries = std::fs::read_dir(workshop.path("store").join(folder)).unwrap();
+        assert_eq!(entries.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), [""; 0], "{folder}");
+    }
 }
