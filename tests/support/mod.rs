@@ -6,6 +6,7 @@ pub mod executable;
 pub mod host_user;
 pub mod http;
 pub mod image;
+pub mod mounts;
 pub mod oracle;
 pub mod packages;
 pub mod recipes;

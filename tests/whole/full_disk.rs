@@ -1,26 +1,12 @@
 //! File systems that fill up at every moment of a build.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::MsFlags;
 
+use crate::support::mounts::{in_own_mounts, little_memory, tmpfs};
 use crate::support::oracle::root;
 use crate::support::workshop::{Ended, Workshop};
-
-/// Runs `work` in a mount namespace of its own, in a thread of its own.
-fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let set_up_and_work = || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        work()
-    };
-    std::thread::scope(|scope| scope.spawn(set_up_and_work).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
-}
-
-fn tmpfs(place: &Path, kilobytes: u64, flags: MsFlags) {
-    let options = format!("size={kilobytes}k");
-    mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options.as_str())).unwrap();
-}
 
 /// Builds again and again while the file system at `place` grows by `step` until it does not fail; gives how often
 /// that was.
@@ -57,6 +43,23 @@ fn a_store_that_is_full_fails_at_every_moment_and_goes_on_from_there() {
         failures
     });
     assert!(failures > 15, "{failures}");
+}
+
+#[test]
+fn a_store_that_is_full_of_the_sandboxs_tree_goes_on_from_there_too() {
+    if !root() {
+        return;
+    }
+    let Some(workshop) = Workshop::new() else { return };
+    workshop.archived.reference();
+    let failures = in_own_mounts(|| {
+        little_memory();
+        let failures = build_while_growing(&workshop, "store", 17_000, 700);
+        assert_eq!(workshop.image().as_ref(), Some(workshop.archived.reference()));
+        workshop.assert_store_is_good();
+        failures
+    });
+    assert!(failures > 5, "{failures}");
 }
 
 #[test]

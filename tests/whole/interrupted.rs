@@ -1,6 +1,8 @@
 //! Builds that are killed or interrupted.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,10 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rand::{Rng, SeedableRng};
 
-use crate::support::workshop::{Archived, Workshop};
+use crate::support::host_user::HostUser;
+use crate::support::mounts::{in_own_mounts, little_memory};
+use crate::support::oracle::{root, skip};
+use crate::support::workshop::{Archived, Ended, Workshop};
 
 /// How long a build takes here and now.
 fn duration(workshop: &Workshop) -> Duration {
@@ -77,6 +82,59 @@ fn killed_at_any_moment_a_build_leaves_a_good_store_and_the_next_one_makes_the_s
             });
         }
     });
+}
+
+#[test]
+fn what_a_killed_build_of_an_ordinary_user_left_for_its_other_ids_is_removed_by_the_next_one() {
+    if !root() {
+        return;
+    }
+    let Some(workshop) = Workshop::new() else { return };
+    let user = HostUser::new("kill");
+    if !user.has_subordinate_ids() {
+        return skip("useradd gives no subordinate ids");
+    }
+    user.give(workshop.directory.path());
+    let whole = duration(&Workshop::of(&workshop.archived));
+    let mut random = rand::rngs::StdRng::seed_from_u64(7);
+    let mut owned = 0;
+    in_own_mounts(|| {
+        little_memory();
+        for number in 0..8 {
+            let mut build = workshop.build();
+            let mut child =
+                build.uid(user.uid).gid(user.gid).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            match number % 2 {
+                0 => wait_for_foreign_files(&workshop, user.uid, &mut child),
+                _ => std::thread::sleep(whole.mul_f64(random.gen_range(0.2..1.1))),
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_nothing_lives(&workshop);
+            assert_nothing_half_made(&workshop);
+            owned += usize::from(has_foreign_files(&workshop.path("store"), user.uid));
+        }
+        Ended::of(workshop.build().uid(user.uid).gid(user.gid)).expect(0, &[]);
+    });
+    assert!(owned > 0);
+    assert_eq!(workshop.image().as_ref(), Some(workshop.archived.reference()));
+    assert_nothing_is_littered(&workshop);
+    workshop.assert_store_is_good();
+}
+
+/// Until scripts have made files for other ids, or the build ends.
+fn wait_for_foreign_files(workshop: &Workshop, uid: u32, child: &mut Child) {
+    while !has_foreign_files(&workshop.path("store/sessions"), uid) && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether anything in the directory belongs to somebody else.
+fn has_foreign_files(directory: &Path, uid: u32) -> bool {
+    let foreign = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|status| status.uid() != uid);
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    foreign(directory)
+        || entries.into_iter().any(|path| foreign(&path) || path.is_dir() && has_foreign_files(&path, uid))
 }
 
 #[test]
