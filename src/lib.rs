@@ -30,6 +30,7 @@
 //! | [`build`] | the stages in their order, with store and network | |
 //! | [`vm`] | QEMU machines and what their guests report | |
 //! | [`telemetry`] | events, and how people see them | |
+//! | [`interrupt`] | signals: what must not stay behind | |
 //! | [`cli`] | verbs, text and JSON, exit codes | |
 //! | [`digest`], [`identifier`], [`architecture`] | SHA-256, derived UUIDs, names of architectures | yes |
 //! | [`sys`] | system calls that nobody else wraps: all `unsafe` there is | |
@@ -63,6 +64,7 @@ pub mod disk;
 pub mod filesystem;
 pub mod identifier;
 pub mod inspect;
+pub mod interrupt;
 pub mod lock;
 pub mod manifest;
 pub mod recipe;

@@ -6,7 +6,8 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::libc;
 
@@ -86,19 +87,48 @@ fn grow(call: impl Fn(*mut u8, usize) -> isize) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Lets SIGINT and SIGTERM end the process with 128 + their number, as shells count, instead of by the signal:
-/// callers see the documented exit code. What a killed process leaves behind is cleaned up by the next one anyway.
-pub fn exit_on_interrupt() {
-    extern "C" fn end(signal: libc::c_int) {
-        // SAFETY: `_exit` is async-signal-safe (signal-safety(7)) and takes any status.
-        unsafe { libc::_exit(128 + signal) }
+/// Where the first interrupt is told; -1: nowhere (any more).
+static INTERRUPTS: AtomicI32 = AtomicI32::new(-1);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the first SIGINT, SIGTERM or SIGHUP that is not ignored (`nohup`, jobs in the background) write its number, one byte, to the pipe `writer`, which stays open; a further one, or
+/// one that cannot be told, ends the process with 128 + its number, as shells count. Programs that are started do not
+/// inherit this.
+pub fn tell_interrupts(writer: RawFd) {
+    extern "C" fn tell(signal: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        let (writer, byte) = (INTERRUPTS.swap(-1, Ordering::SeqCst), signal as u8);
+        // SAFETY: `write` and `_exit` are async-signal-safe (signal-safety(7)); the byte lives on this stack.
+        unsafe {
+            if writer < 0 || libc::write(writer, std::ptr::from_ref(&byte).cast(), 1) != 1 {
+                libc::_exit(128 + signal);
+            }
+        }
     }
-    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the handler calls nothing but `_exit`, which may interrupt anything.
-        let result = unsafe { nix::sys::signal::sigaction(signal, &action) };
-        debug_assert!(result.is_ok(), "SIGINT and SIGTERM can be caught");
+    INTERRUPTS.store(writer, Ordering::SeqCst);
+    let action = SigAction::new(SigHandler::Handler(tell), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler makes nothing but the calls above. It changes errno only when they fail, and then the
+        // process ends. What is set back is what was there before.
+        let result = unsafe {
+            nix::sys::signal::sigaction(signal, &action).and_then(|before| match before.handler() {
+                SigHandler::SigIgn => nix::sys::signal::sigaction(signal, &before),
+                _ => Ok(before),
+            })
+        };
+        debug_assert!(result.is_ok(), "these signals can be caught");
     }
+}
+
+/// Whether such a signal has come since [`tell_interrupts`].
+pub fn was_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// Ends the process with this code at once: no destructor runs, no thread is waited for.
+pub fn end(code: i32) -> ! {
+    // SAFETY: `_exit` takes any status and touches no memory.
+    unsafe { libc::_exit(code) }
 }
 
 /// Lets the kernel kill the program when the thread that starts it ends (`prctl(2)`, `PR_SET_PDEATHSIG`): nothing

@@ -152,7 +152,11 @@ fn a_full_disk_is_a_failure() {
     let output = adamant(&["schema"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(stderr, "error: cannot write to standard output: No space left on device (os error 28)\n");
+    assert_eq!(
+        stderr,
+        "error: cannot write to standard output: No space left on device (os error 28)\n\
+         hint: free some room on that file system, then run the command again\n"
+    );
 }
 
 #[test]

@@ -13,3 +13,4 @@ mod support;
 mod tidy;
 mod uki;
 mod verify;
+mod whole;

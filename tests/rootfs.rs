@@ -1,7 +1,5 @@
 //! Unpacking and configuring packages: the real dpkg in the real sandbox, on packages that the tests make.
 
-mod packages;
-
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -16,8 +14,9 @@ use adamant::rootfs::{
 };
 use adamant::tree::{Kind, Node, Tree, show};
 
-use self::packages::{Package, base_files, dpkg};
+use crate::support::host_user::HostUser;
 use crate::support::oracle::{root, skip};
+use crate::support::packages::{Package, base_files, dpkg};
 
 const EPOCH: i64 = 1_760_000_000;
 
@@ -370,48 +369,15 @@ fn overlaid_packages_need_no_dpkg() {
     assert!(tree.lookup(b"var/lib/dpkg/status").is_none());
 }
 
-/// A user of the host for one test, with or without subordinate ids.
-struct HostUser {
-    name: String,
-    uid: u32,
-    gid: u32,
-}
-
-impl HostUser {
-    fn new(suffix: &str) -> Self {
-        let name = format!("adamant-{}-{suffix}", std::process::id());
-        let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output().unwrap();
-            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        run("useradd", &["--no-create-home", "--shell", "/bin/sh", &name]);
-        let text = fs::read_to_string("/etc/passwd").unwrap();
-        let line = text.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
-        let number = |field: usize| line.split(':').nth(field).unwrap().parse().unwrap();
-        Self { uid: number(2), gid: number(3), name }
+/// Runs [`builder`] as this user on the packages of `lab`.
+fn build_as(user: &HostUser, lab: &Lab, change: impl FnOnce(&mut Command)) -> Output {
+    for name in ["workspace", "packages", ""] {
+        std::os::unix::fs::chown(lab.path().join(name), Some(user.uid), Some(user.gid)).unwrap();
     }
-
-    fn has_subordinate_ids(&self) -> bool {
-        let text = fs::read_to_string("/etc/subuid").unwrap_or_default();
-        text.lines().any(|line| line.starts_with(&format!("{}:", self.name)))
-    }
-
-    /// Runs [`builder`] as this user on the packages of `lab`.
-    fn build(&self, lab: &Lab, change: impl FnOnce(&mut Command)) -> Output {
-        for name in ["workspace", "packages", ""] {
-            std::os::unix::fs::chown(lab.path().join(name), Some(self.uid), Some(self.gid)).unwrap();
-        }
-        let mut command = builder_command(lab);
-        command.uid(self.uid).gid(self.gid);
-        change(&mut command);
-        command.output().unwrap()
-    }
-}
-
-impl Drop for HostUser {
-    fn drop(&mut self) {
-        let _ = Command::new("userdel").arg(&self.name).output();
-    }
+    let mut command = builder_command(lab);
+    command.uid(user.uid).gid(user.gid);
+    change(&mut command);
+    command.output().unwrap()
 }
 
 /// This test program, as a builder of its own.
@@ -469,7 +435,7 @@ fn root_and_an_ordinary_user_make_the_same_tree() {
         return skip("useradd gives no subordinate ids");
     }
     let Some(other) = Lab::new(&torture()) else { return };
-    let output = user.build(&other, |_| {});
+    let output = build_as(&user, &other, |_| {});
     let error = fs::read_to_string(other.path().join("error")).unwrap_or_default();
     assert!(output.status.success() && error.is_empty(), "{error}{output:?}");
     assert_eq!(fs::read_to_string(other.path().join("listing")).unwrap(), listing(&tree));
@@ -482,10 +448,8 @@ fn a_user_without_subordinate_ids_is_told_the_command() {
     }
     let Some(lab) = Lab::new(&[]) else { return };
     let user = HostUser::new("noids");
-    for flags in [["--del-subuids", "0-4294967294"], ["--del-subgids", "0-4294967294"]] {
-        let _ = Command::new("usermod").args(flags).arg(&user.name).output();
-    }
-    user.build(&lab, |_| {});
+    user.take_subordinate_ids();
+    build_as(&user, &lab, |_| {});
     let error = fs::read_to_string(lab.path().join("error")).unwrap();
     let command = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}", user.name);
     assert!(error.contains("has 0 subordinate uids in /etc/subuid") && error.contains(&command), "{error}");
@@ -501,7 +465,7 @@ fn a_missing_newuidmap_is_named_with_its_package() {
     if !user.has_subordinate_ids() {
         return skip("useradd gives no subordinate ids");
     }
-    user.build(&lab, |command| {
+    build_as(&user, &lab, |command| {
         command.env("PATH", "/nowhere");
     });
     let error = fs::read_to_string(lab.path().join("error")).unwrap();

@@ -279,7 +279,8 @@ fn servers_in_trouble_are_asked_again_and_given_up_after_the_last_attempt() {
     assert_eq!(
         chain(&error),
         format!(
-            "{}a.deb could not be fetched (3 attempts); what has arrived is kept, run the command again to go on: the \
+            "{}a.deb could not be fetched (3 attempts); what has arrived is kept: run the command again to go on, \
+             or try another mirror with --mirror: the \
              server answered 503 Service Unavailable",
             bench.server.url()
         )

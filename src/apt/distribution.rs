@@ -69,14 +69,16 @@ pub fn known_suites() -> Vec<&'static str> {
 
 /// The repositories of a Debian suite. `pockets` are further parts of it: `updates`, `security`, `backports`.
 pub fn debian(suite: &str, pockets: &[String], components: &[String]) -> Result<Vec<Repository>, DistributionError> {
-    let unknown = || DistributionError::UnknownSuite { suite: suite.to_owned() };
-    let row = DEBIAN.iter().find(|row| row.name == suite).ok_or_else(unknown)?;
-    let mut keys = Keyring::default();
-    for bytes in row.keys {
-        let parsed =
-            Keyring::parse(bytes).map_err(|source| DistributionError::Keys { suite: suite.to_owned(), source })?;
-        keys = keys.join(&parsed);
-    }
+    debian_signed_by(&keys(suite)?, suite, pockets, components)
+}
+
+/// The same, of an archive that is signed by other keys than Debian's.
+pub fn debian_signed_by(
+    keys: &Keyring,
+    suite: &str,
+    pockets: &[String],
+    components: &[String],
+) -> Result<Vec<Repository>, DistributionError> {
     let repository = |name: &str, suites: Vec<String>| Repository {
         name: name.to_owned(),
         suites,
@@ -98,6 +100,19 @@ pub fn debian(suite: &str, pockets: &[String], components: &[String]) -> Result<
         repositories.push(repository(DEBIAN_SECURITY_REPOSITORY, vec![format!("{suite}-security")]));
     }
     Ok(repositories)
+}
+
+/// Debian's own keys of a suite.
+fn keys(suite: &str) -> Result<Keyring, DistributionError> {
+    let unknown = || DistributionError::UnknownSuite { suite: suite.to_owned() };
+    let row = DEBIAN.iter().find(|row| row.name == suite).ok_or_else(unknown)?;
+    let mut keys = Keyring::default();
+    for bytes in row.keys {
+        let parsed =
+            Keyring::parse(bytes).map_err(|source| DistributionError::Keys { suite: suite.to_owned(), source })?;
+        keys = keys.join(&parsed);
+    }
+    Ok(keys)
 }
 
 #[cfg(test)]

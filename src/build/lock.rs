@@ -12,8 +12,9 @@ use crate::apt::distribution::{self, DistributionError};
 use crate::apt::openpgp::OpenPgpError;
 use crate::apt::{self, Keyring, LockError, LockRequest, Repository, Selector, SetRequest};
 use crate::boot::initrd::contents;
+use crate::interrupt::Leftover;
 use crate::lock::{Lock, ParseLockError};
-use crate::recipe::{self, Recipe, Scripts, SourceContent, SourceContents};
+use crate::recipe::{self, At, Recipe, Scripts, SourceContent, SourceContents, SourcePath};
 use crate::store::fetch::Fetcher;
 
 /// The set of the image's packages.
@@ -24,6 +25,8 @@ pub const INITRD: &str = "initrd";
 pub const INITRD_ADDITIONS: &str = "initrd-additions";
 /// The package that holds systemd's EFI stub.
 const STUB_PACKAGE: &str = "systemd-boot-efi";
+/// The ending of a lock that is being written, before the number of the process.
+const PARTIAL: &str = "lock.partial-";
 /// Bytes in a lock: a desktop's has half a megabyte.
 const LOCK_MAX: u64 = 64 << 20;
 
@@ -34,7 +37,9 @@ pub enum MakeLockError {
     #[error("cannot tell where the recipe's packages come from")]
     Distribution(#[from] DistributionError),
     /// A repository's key is none.
-    #[error("the key {key} of the repository {repository} cannot be used")]
+    #[error(
+        "the key {key} of the repository {repository} cannot be used: it must be OpenPGP public keys, as `gpg --export` writes them"
+    )]
     Key {
         /// The repository.
         repository: String,
@@ -111,16 +116,20 @@ pub fn parse(path: &Path, text: &str) -> Result<Lock, MakeLockError> {
     Lock::parse(text).map_err(|source| MakeLockError::Parse { path: path.to_owned(), source })
 }
 
-/// Writes the lock to `path`, in one step.
+/// Writes the lock to `path`, in one step. What killed processes left of earlier attempts is removed.
 pub fn write(path: &Path, lock: &Lock) -> Result<(), MakeLockError> {
     let write = |source| MakeLockError::Write { path: path.to_owned(), source };
-    let partial = path.with_extension(format!("lock.partial-{}", std::process::id()));
+    remove_abandoned(path).map_err(write)?;
+    let partial = path.with_extension(format!("{PARTIAL}{}", std::process::id()));
+    let leftover = Leftover::new(partial.clone());
     let result = fs::File::create(&partial)
         .and_then(|mut file| {
+            // Held until the end: so it is known that this process lives.
+            file.lock()?;
             file.write_all(lock.to_text().as_bytes())?;
             file.sync_all()
         })
-        .and_then(|()| fs::rename(&partial, path));
+        .and_then(|()| leftover.keep_while(|| fs::rename(&partial, path)));
     if result.is_err() {
         // Nothing can be done about a failure here; the first one is told.
         let _ = fs::remove_file(&partial);
@@ -128,9 +137,26 @@ pub fn write(path: &Path, lock: &Lock) -> Result<(), MakeLockError> {
     result.map_err(write)
 }
 
+/// Removes what was written beside the lock `path` by processes that are gone.
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = path.with_extension(PARTIAL);
+    let prefix = prefix.file_name().unwrap_or_default().as_encoded_bytes();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(prefix)
+            && fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            // It does no harm where it is.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// What the recipe asks of the archives.
 pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest, MakeLockError> {
-    let mut repositories = debian(recipe)?;
+    let mut repositories = debian(recipe, sources)?;
     for extra in &recipe.repositories {
         repositories.push(repository(extra, sources)?);
     }
@@ -150,28 +176,44 @@ pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest,
     Ok(LockRequest { architecture: recipe.architecture.row().name.to_owned(), repositories, sets })
 }
 
-fn debian(recipe: &Recipe) -> Result<Vec<Repository>, MakeLockError> {
-    let pockets = recipe.debian.pockets.iter().map(|pocket| match pocket {
-        recipe::Pocket::Updates => "updates".to_owned(),
-        recipe::Pocket::Security => "security".to_owned(),
-        recipe::Pocket::Backports => "backports".to_owned(),
-    });
+fn debian(recipe: &Recipe, sources: &SourceContents) -> Result<Vec<Repository>, MakeLockError> {
+    let pockets: Vec<String> = recipe
+        .debian
+        .pockets
+        .iter()
+        .map(|pocket| match pocket {
+            recipe::Pocket::Updates => "updates".to_owned(),
+            recipe::Pocket::Security => "security".to_owned(),
+            recipe::Pocket::Backports => "backports".to_owned(),
+        })
+        .collect();
     let components: Vec<String> = recipe.debian.components.iter().map(|at| at.value.clone()).collect();
-    Ok(distribution::debian(&recipe.debian.suite.value, &pockets.collect::<Vec<_>>(), &components)?)
+    let suite = &recipe.debian.suite.value;
+    Ok(match &recipe.debian.key {
+        Some(key) => {
+            let keys = keys(distribution::DEBIAN_REPOSITORY, key, sources)?;
+            distribution::debian_signed_by(&keys, suite, &pockets, &components)?
+        }
+        None => distribution::debian(suite, &pockets, &components)?,
+    })
 }
 
-fn repository(extra: &recipe::Repository, sources: &SourceContents) -> Result<Repository, MakeLockError> {
-    let bytes = match sources.get(&extra.key.value) {
+/// The keys in the file `path`, which the recipe names for a repository.
+fn keys(repository: &str, path: &At<SourcePath>, sources: &SourceContents) -> Result<Keyring, MakeLockError> {
+    let bytes = match sources.get(path) {
         Some(SourceContent::File { content, .. }) => content.to_vec().unwrap_or_default(),
         _ => Vec::new(),
     };
-    let key_error =
-        |source| MakeLockError::Key { repository: extra.name.value.clone(), key: extra.key.value.text.clone(), source };
+    let key_error = |source| MakeLockError::Key { repository: repository.to_owned(), key: path.text.clone(), source };
+    Keyring::parse(&bytes).map_err(key_error)
+}
+
+fn repository(extra: &recipe::Repository, sources: &SourceContents) -> Result<Repository, MakeLockError> {
     Ok(Repository {
         name: extra.name.value.clone(),
         suites: vec![extra.suite.value.clone()],
         components: extra.components.iter().map(|at| at.value.clone()).collect(),
-        keys: Keyring::parse(&bytes).map_err(key_error)?,
+        keys: keys(&extra.name.value, &extra.key, sources)?,
         priority: None,
     })
 }

@@ -1,19 +1,24 @@
 //! The directory that a build leaves behind: whole, or not there.
 //!
 //! ```text
-//! out/.web_1.partial-4711/     files are written here, under a lock that dies with the process
+//! out/.web_1.partial-4711-0/   files are written here, under a lock that dies with the process
 //! out/web_1/                   appears by one rename(2); an older build there is exchanged in the same step
 //! ```
 //!
-//! A build that was killed leaves only a `.partial-` directory; the next build into the same place removes it. What
+//! A build that was killed leaves only a `.partial-` directory; the next build into the same place removes it. One
+//! that was interrupted leaves nothing. What
 //! is replaced must be a former output (it holds a `manifest.json`) or empty: no other directory is ever removed.
 //! Files are not synced: a crash of the machine may lose them, and `adamant verify` says so.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
+
+use crate::interrupt::Leftover;
 
 /// The file by which a former output is known.
 const MARK: &str = "manifest.json";
@@ -52,6 +57,7 @@ pub struct Output {
     target: PathBuf,
     partial: PathBuf,
     lock: Option<Flock<File>>,
+    leftover: Leftover,
 }
 
 impl Output {
@@ -66,10 +72,28 @@ impl Output {
         fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         let prefix = format!(".{}.partial-", name.to_string_lossy());
         remove_abandoned(parent, &prefix)?;
-        let partial = parent.join(format!("{prefix}{}", std::process::id()));
-        fs::create_dir(&partial).map_err(io_error("create", &partial))?;
-        let lock = lock(&partial).map_err(io_error("lock", &partial))?;
-        Ok(Self { target: target.to_owned(), partial, lock })
+        let mut numbers = 0_u32..;
+        loop {
+            // Not by the process id alone: containers have the same ones.
+            let number = numbers.next().unwrap_or_default();
+            let partial = parent.join(format!("{prefix}{}-{number}", std::process::id()));
+            let leftover = Leftover::new(partial.clone());
+            match fs::create_dir(&partial) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                result => result.map_err(io_error("create", &partial))?,
+            }
+            // Another build may take it for abandoned before it is locked; then it is gone.
+            match lock(&partial) {
+                Ok(Some(lock)) if is_named(&lock, &partial) => {
+                    return Ok(Self { target: target.to_owned(), partial, lock: Some(lock), leftover });
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let _ = fs::remove_dir_all(&partial);
+                    return Err(io_error("lock", &partial)(error));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Where to write the files.
@@ -82,9 +106,22 @@ impl Output {
         check_replaceable(&self.target)?;
         let lock = self.partial.join(LOCK);
         fs::remove_file(&lock).map_err(io_error("remove", &lock))?;
-        let exchange = self.target.exists();
-        let flags = if exchange { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::RENAME_NOREPLACE };
-        renameat2(AT_FDCWD, &self.partial, AT_FDCWD, &self.target, flags)
+        let rename = |flags| renameat2(AT_FDCWD, &self.partial, AT_FDCWD, &self.target, flags);
+        let exchange = self
+            .leftover
+            .keep_while(|| {
+                loop {
+                    // Another build may put its output there, or take it away, at any moment.
+                    match rename(RenameFlags::RENAME_NOREPLACE) {
+                        Err(Errno::EEXIST) => {}
+                        result => break result.map(|()| false),
+                    }
+                    match rename(RenameFlags::RENAME_EXCHANGE) {
+                        Err(Errno::ENOENT) => {}
+                        result => break result.map(|()| true),
+                    }
+                }
+            })
             .map_err(|error| io_error("put in place", &self.target)(error.into()))?;
         self.lock = None;
         if exchange {
@@ -108,6 +145,10 @@ fn check_replaceable(target: &Path) -> Result<(), OutputError> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            if fs::symlink_metadata(target).is_err() {
+                // Not itself, but something on the way to it.
+                return Err(io_error("create", target)(error));
+            }
             return Err(OutputError::NotOurs(target.to_owned()));
         }
         Err(error) => return Err(io_error("read", target)(error)),
@@ -122,9 +163,16 @@ fn lock(partial: &Path) -> io::Result<Option<Flock<File>>> {
     let file = File::create(partial.join(LOCK))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(error.into()),
     }
+}
+
+/// Whether the locked file is the one in `partial`, and not one that was removed meanwhile.
+fn is_named(lock: &Flock<File>, partial: &Path) -> bool {
+    let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let named = fs::symlink_metadata(partial.join(LOCK)).map(of);
+    matches!((lock.metadata().map(of), named), (Ok(held), Ok(named)) if held == named)
 }
 
 fn remove_abandoned(parent: &Path, prefix: &str) -> Result<(), OutputError> {
@@ -135,7 +183,11 @@ fn remove_abandoned(parent: &Path, prefix: &str) -> Result<(), OutputError> {
         }
         let path = entry.path();
         if lock(&path).ok().flatten().is_some() {
-            fs::remove_dir_all(&path).map_err(io_error("remove the abandoned", &path))?;
+            match fs::remove_dir_all(&path) {
+                // It was just being made, or another build removes it, too.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+                result => result.map_err(io_error("remove the abandoned", &path))?,
+            }
         }
     }
     Ok(())

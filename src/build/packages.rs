@@ -77,6 +77,8 @@ fn unpack_one(locked: &LockedPackage, fetcher: &Fetcher) -> Result<(UnpackedPack
     let unpack_error = |source| PackagesError::Unpack { package: name.clone(), source };
     let key = StageKey::new("unpack").with("deb", locked.digest.as_bytes());
     let result = store.build_stage(&key, |directory| {
+        // What lay in the store for long may have changed there, and not every compression would tell.
+        store.verify_object(&locked.digest)?;
         deb::unpack(&store.object_path(&locked.digest), &directory.join(DATA)).map_err(unpack_error)?;
         Ok::<_, PackagesError>(())
     })?;

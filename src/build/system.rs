@@ -70,11 +70,15 @@ pub fn finish(tree: &mut Tree, plan: &Plan<'_>) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// What a sandbox left at `path` for its user ids, removed.
+/// What sandboxes left at `path` for their user ids, removed with all that is there: a workspace of the store, or the
+/// session of a process that was killed, with its workspaces.
 pub fn remove_abandoned(path: &Path) -> std::io::Result<()> {
-    let sandbox = path.join("content").join(SANDBOX);
-    if sandbox.exists() {
-        rootfs::remove_workspace(&sandbox, None).map_err(std::io::Error::other)?;
+    let sessions_workspaces = std::fs::read_dir(path)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    for place in std::iter::once(path.to_owned()).chain(sessions_workspaces) {
+        let sandbox = place.join("content").join(SANDBOX);
+        if sandbox.exists() {
+            rootfs::remove_workspace(&sandbox, None).map_err(std::io::Error::other)?;
+        }
     }
     std::fs::remove_dir_all(path)
 }

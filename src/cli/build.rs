@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::lock::now;
 use super::{Failure, FetchArguments, Kind, Output, fetch};
+use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
 use crate::build::{self, BuildError, Plan, lock};
 use crate::recipe::{self, Overrides, Recipe, Scripts};
@@ -109,8 +110,23 @@ impl From<BuildError> for Failure {
             BuildError::Recipe(found) => found.into(),
             BuildError::Store(error) => error.into(),
             BuildError::Packages(error) => error.into(),
+            BuildError::Configure(error) if ran_out_of_room(&error) => {
+                Self::new(Kind::Environment, BuildError::Configure(error)).hint(
+                    "free some room where the store lies, and memory: the tree that scripts run in is in one of them",
+                )
+            }
             error => Self::new(build_kind(&error), error),
         }
+    }
+}
+
+/// Whether a script printed what programs print when a write fails for want of room (the sandbox's language is C's).
+fn ran_out_of_room(error: &ConfigureError) -> bool {
+    match error {
+        ConfigureError::Script { log, .. } | ConfigureError::Dpkg { log, .. } => {
+            log.contains("No space left on device")
+        }
+        _ => false,
     }
 }
 
@@ -119,14 +135,25 @@ impl From<PackagesError> for Failure {
         match error {
             PackagesError::Fetch(error) => error.into(),
             PackagesError::Store(error) => error.into(),
-            error => Self::new(Kind::Verification, error),
+            error @ PackagesError::Other { .. } => Self::new(Kind::Verification, error)
+                .hint("`adamant lock` makes a new lock; if the archive says so itself, tell those who keep it"),
+            error @ PackagesError::Unpack { .. } => Self::new(Kind::Verification, error).hint(
+                "the package is as its archive's signature covers it, and nothing of it was used: report it to those \
+                 who keep the archive, and pin another version with \"name=version\"",
+            ),
         }
     }
 }
 
 fn build_kind(error: &BuildError) -> Kind {
     match error {
-        BuildError::Configure(ConfigureError::Script { .. } | ConfigureError::Packages { .. })
+        BuildError::Configure(
+            ConfigureError::Script { .. }
+            | ConfigureError::Packages { .. }
+            | ConfigureError::Dpkg { .. }
+            | ConfigureError::Unfinished { .. },
+        )
+        | BuildError::Image(ImageError::CommandLine(_) | ImageError::Uki(_))
         | BuildError::NoSet(_)
         | BuildError::Overlay(_)
         | BuildError::Kernels(_)

@@ -69,9 +69,30 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of that kind.
+    /// A failure of that kind. Where a full disk is the cause it is a matter of this machine, whatever failed of it.
     pub fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, error: error.into(), hints: Vec::new(), told: false }
+        let failure = Self { kind, error: error.into(), hints: Vec::new(), told: false };
+        if !failure.is_full_disk() {
+            return failure;
+        }
+        let failure = Self { kind: Kind::Environment, ..failure };
+        if failure.chain().iter().any(|text| text.contains("free some room")) {
+            return failure;
+        }
+        failure.hint("free some room on that file system, then run the command again")
+    }
+
+    fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let full = |error: &std::io::Error| matches!(error.kind(), StorageFull | QuotaExceeded);
+        let mut error: Option<&(dyn Error + 'static)> = Some(self.error.as_ref());
+        while let Some(this) = error {
+            if this.downcast_ref().is_some_and(full) {
+                return true;
+            }
+            error = this.source();
+        }
+        false
     }
 
     /// The same, with what to do about it.

@@ -6,6 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, FetchArguments, Kind, Output};
+use crate::apt::openpgp::OpenPgpError;
+use crate::apt::release::ReleaseError;
 use crate::apt::source::SourceProblem;
 use crate::apt::{self, LockError};
 use crate::build::lock::{self, MakeLockError};
@@ -82,7 +84,34 @@ impl From<MakeLockError> for Failure {
             MakeLockError::Write { .. } => Kind::Environment,
             _ => Kind::Recipe,
         };
-        Self::new(kind, error)
+        let hint = match &error {
+            MakeLockError::Resolve(LockError::Source(error)) => source_hint(&error.problem),
+            _ => None,
+        };
+        let failure = Self::new(kind, error);
+        hint.into_iter().fold(failure, Self::hint)
+    }
+}
+
+/// What to do about an index that could not be had or be believed.
+fn source_hint(problem: &SourceProblem) -> Option<&'static str> {
+    let altered = "the mirror, or something between it and this machine (a login page?), altered the file, or the mirror \
+                   is being updated: try again in a few minutes, or try another mirror with --mirror";
+    match problem {
+        SourceProblem::Fetch { source: apt::FetchError::NotFound } => Some(
+            "is this the address of the folder that holds `dists` and `pool`, and does the mirror keep this suite? Try \
+             another mirror with --mirror",
+        ),
+        SourceProblem::Signature { source: OpenPgpError::NoGoodSignature { .. } } => Some(
+            "trusted are Debian's own keys of the suite, or those that `key` names in [debian] or [[repository]]: is this \
+             a mirror of that archive?",
+        ),
+        SourceProblem::Release { source: ReleaseError::Expired { .. } } => {
+            Some("try another mirror with --mirror; if all are said to be stale, check this machine's clock")
+        }
+        SourceProblem::Fetch { .. } | SourceProblem::NoComponent { .. } | SourceProblem::NoArchitecture { .. } => None,
+        SourceProblem::Release { source: ReleaseError::FromTheFuture { .. } } => None,
+        _ => Some(altered),
     }
 }
 

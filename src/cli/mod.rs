@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::interrupt;
+
 pub use failure::{Failure, Kind};
 pub use output::{Color, Output};
 
@@ -101,7 +103,8 @@ pub struct FetchArguments {
 
 /// Runs the command line `arguments`, the program's name first, and gives its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    crate::sys::exit_on_interrupt();
+    // Without a thread or a pipe the signals end the process as they always do: less tidy, no less safe.
+    let _ = interrupt::catch();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         // Help and version go to standard output with 0, mistakes to standard error with 2; a closed pipe is no
@@ -122,6 +125,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Boot(arguments) => boot::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };
+    interrupt::wait_if_interrupted();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),

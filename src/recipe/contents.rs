@@ -86,7 +86,7 @@ impl SourceContents {
 impl Recipe {
     /// Every source that the recipe names: keys of repositories first, then those of files.
     pub fn source_paths(&self) -> Vec<&At<SourcePath>> {
-        let keys = self.repositories.iter().map(|repository| &repository.key);
+        let keys = self.debian.key.iter().chain(self.repositories.iter().map(|repository| &repository.key));
         let files = self.files.iter().filter_map(|file| match &file.content {
             FileContent::Source(path) => Some(path),
             FileContent::Inline(_) => None,
@@ -117,6 +117,10 @@ impl Recipe {
     /// Names the part of the recipe that decides which packages are locked. Order does not count. `None` if
     /// `contents` lacks a key.
     pub fn lock_digest(&self, contents: &SourceContents) -> Option<Digest> {
+        let archive_key = match &self.debian.key {
+            Some(key) => Some(contents.get(key)?.digest()?),
+            None => None,
+        };
         let mut repositories = Vec::new();
         for repository in &self.repositories {
             let key = contents.get(&repository.key)?.digest()?;
@@ -126,6 +130,7 @@ impl Recipe {
         let part = LockPart {
             architecture: self.architecture,
             debian: &self.debian,
+            archive_key,
             repositories,
             packages: sorted(&self.packages),
             recommends: self.recommends,
@@ -140,6 +145,8 @@ impl Recipe {
 struct LockPart<'r, R> {
     architecture: Architecture,
     debian: &'r Debian,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive_key: Option<Digest>,
     repositories: Vec<R>,
     packages: Vec<String>,
     recommends: bool,

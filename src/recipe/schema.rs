@@ -131,6 +131,9 @@ pub struct DebianTable {
     pub pockets: Option<At<Vec<At<Pocket>>>>,
     /// Components of the archive: `main` unless told otherwise. Given again, it replaces the inherited list.
     pub components: Option<At<Vec<At<String>>>>,
+    /// The OpenPGP keys that sign the archive, armoured or binary, where they are not Debian's own: a mirror that
+    /// somebody has signed anew, or an archive of a like form. A path relative to this file.
+    pub key: Option<At<String>>,
 }
 
 /// A further package repository. Its address comes from the building host's configuration, under its name.

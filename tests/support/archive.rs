@@ -186,6 +186,8 @@ pub struct Deb {
     fields: Vec<(String, String)>,
     control: Vec<(String, Vec<u8>, u32)>,
     files: Vec<(String, Vec<u8>, u32)>,
+    /// Control file and `.deb`, where they are not made from the above.
+    ready: Option<(String, Vec<u8>)>,
 }
 
 impl Deb {
@@ -198,7 +200,15 @@ impl Deb {
             fields: Vec::new(),
             control: Vec::new(),
             files: Vec::new(),
+            ready: None,
         }
+    }
+
+    /// A package that is made already: its control file, and the whole of it.
+    pub fn ready(control: &str, bytes: Vec<u8>) -> Self {
+        let field = |name: &str| control.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap();
+        let deb = Self::new(field("Package"), field("Version")).architecture(field("Architecture"));
+        Self { ready: Some((control.to_owned(), bytes)), ..deb }
     }
 
     pub fn architecture(mut self, architecture: &str) -> Self {
@@ -249,6 +259,9 @@ impl Deb {
     }
 
     fn control(&self) -> String {
+        if let Some((control, _)) = &self.ready {
+            return control.clone();
+        }
         let mut text =
             format!("Package: {}\nVersion: {}\nArchitecture: {}\n", self.name, self.version, self.architecture);
         let given = |name: &str| self.fields.iter().any(|(known, _)| known == name);
@@ -270,6 +283,9 @@ impl Deb {
 
     /// The `.deb`.
     pub fn bytes(&self) -> Vec<u8> {
+        if let Some((_, bytes)) = &self.ready {
+            return bytes.clone();
+        }
         let mut control = vec![("control".to_owned(), self.control().into_bytes(), 0o644)];
         control.extend(self.control.iter().cloned());
         let mut deb = b"!<arch>\n".to_vec();

@@ -3,8 +3,12 @@
 
 pub mod archive;
 pub mod executable;
+pub mod host_user;
 pub mod http;
 pub mod image;
+pub mod mounts;
 pub mod oracle;
+pub mod packages;
 pub mod recipes;
 pub mod torture;
+pub mod workshop;

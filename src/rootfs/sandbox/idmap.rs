@@ -22,9 +22,10 @@ pub enum EnvironmentError {
     NoUserNamespaces {
         /// The setting in question.
         hint: String,
-        /// What the kernel said.
+        /// What the kernel said; nothing where it is ENOSPC, which stands for a limit (unshare(2)) and reads as if a
+        /// disk were full.
         #[source]
-        source: io::Error,
+        source: Option<io::Error>,
     },
     /// An ordinary user without ids of its own.
     #[error(
@@ -145,7 +146,8 @@ fn ranges(text: &str, user: &str, uid: Uid, wanted: u32) -> Vec<(u32, u32)> {
 /// The error for a kernel that refused a namespace, with the setting that most likely is the reason.
 pub(super) fn refused(code: i32) -> EnvironmentError {
     let hint = refusal_hint(|path| fs::read_to_string(path).ok());
-    EnvironmentError::NoUserNamespaces { hint, source: io::Error::from_raw_os_error(code) }
+    let source = (code != nix::libc::ENOSPC).then(|| io::Error::from_raw_os_error(code));
+    EnvironmentError::NoUserNamespaces { hint, source }
 }
 
 fn refusal_hint(read: impl Fn(&Path) -> Option<String>) -> String {

@@ -26,6 +26,10 @@ use crate::rootfs::disk::Root;
 /// The stage `init`.
 pub(super) fn main(program: &Path, plan: Plan) -> Result<(), Failure> {
     super::enter::die_with_parent()?;
+    // A parent in another pid namespace has no number here by which its death before that could be seen.
+    if super::enter::is_abandoned()? {
+        return Ok(());
+    }
     umask(Mode::from_bits_truncate(0o022));
     mounts::detach_from_host()?;
     nix::unistd::sethostname("localhost").map_err(Failure::errno("set the host name"))?;

@@ -33,7 +33,7 @@ pub enum FetchError {
     },
     /// The mirror, and the snapshot archive if there is one, do not have the files.
     #[error(
-        "not on the mirror (any more): {}. Update the lock, or name a snapshot archive under [snapshots] in \
+        "not on the mirror (any more): {}. Make a new lock with `adamant lock`, or name a snapshot archive under [snapshots] in \
          ~/.config/adamant/config.toml",
         list(files)
     )]
@@ -85,7 +85,8 @@ pub enum FetchError {
     },
     /// The file did not come, in spite of several attempts.
     #[error(
-        "{url} could not be fetched ({attempts} attempts); what has arrived is kept, run the command again to go on"
+        "{url} could not be fetched ({attempts} attempts); what has arrived is kept: run the command again to go on, \
+         or try another mirror with --mirror"
     )]
     Transport {
         /// The file's address.

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use adamant::rootfs::deb::{UnpackedPackage, unpack};
 
+use super::archive::Deb;
+
 /// What dpkg insists on, and what scripts of the tests call.
 const PROGRAMS: &[&str] = &[
     "cat",
@@ -57,6 +59,8 @@ struct Item {
     device: (u32, u32),
     xattr: Option<(&'static str, Vec<u8>)>,
     body: Vec<u8>,
+    /// The path stands in the archive as it is, whatever that is.
+    raw: bool,
 }
 
 impl Package {
@@ -82,6 +86,13 @@ impl Package {
     pub fn file(self, path: &str, mode: u32, body: impl Into<Vec<u8>>) -> Self {
         let mut package = self.item(path, tar::EntryType::Regular, mode);
         package.last().body = body.into();
+        package
+    }
+
+    /// A file whose path goes into the archive as it is: `../x`, `/x`.
+    pub fn hostile_file(self, path: &str, body: &str) -> Self {
+        let mut package = self.file(path, 0o644, body);
+        package.last().raw = true;
         package
     }
 
@@ -121,7 +132,7 @@ impl Package {
 
     fn item(mut self, path: &str, kind: tar::EntryType, mode: u32) -> Self {
         let (path, link, body) = (path.to_owned(), String::new(), Vec::new());
-        self.items.push(Item { path, kind, mode, owner: (0, 0), link, device: (0, 0), xattr: None, body });
+        self.items.push(Item { path, kind, mode, owner: (0, 0), link, device: (0, 0), xattr: None, body, raw: false });
         self
     }
 
@@ -153,6 +164,11 @@ impl Package {
         bytes
     }
 
+    /// The package as an archive has it.
+    pub fn deb(&self) -> Deb {
+        Deb::ready(&self.control, self.bytes())
+    }
+
     /// Writes the `.deb` to `directory` and unpacks it there.
     pub fn unpack(&self, directory: &Path) -> UnpackedPackage {
         let number = fs::read_dir(directory).unwrap().count();
@@ -165,7 +181,7 @@ impl Package {
 impl Item {
     fn regular(path: &str, mode: u32, body: &[u8]) -> Self {
         let (path, kind, link, body) = (path.to_owned(), tar::EntryType::Regular, String::new(), body.to_vec());
-        Self { path, kind, mode, owner: (0, 0), link, device: (0, 0), xattr: None, body }
+        Self { path, kind, mode, owner: (0, 0), link, device: (0, 0), xattr: None, body, raw: false }
     }
 }
 
@@ -183,6 +199,11 @@ fn append(builder: &mut tar::Builder<Vec<u8>>, item: &Item) {
     header.set_size(item.body.len() as u64);
     header.set_device_major(item.device.0).unwrap();
     header.set_device_minor(item.device.1).unwrap();
+    if item.raw {
+        header.as_old_mut().name[..item.path.len()].copy_from_slice(item.path.as_bytes());
+        header.set_cksum();
+        return builder.append(&header, item.body.as_slice()).unwrap();
+    }
     let path = format!("./{}", item.path);
     match item.link.is_empty() {
         true => builder.append_data(&mut header, path, item.body.as_slice()).unwrap(),
