@@ -353,7 +353,10 @@ impl Writer {
             return Err(PeError::Room { name: new.name.into(), size, room: own.raw_size });
         }
         self.put(self.place + index * SECTION_HEADER + 8, size as u32);
-        self.replaced.push((u64::from(own.offset), own.raw_size, new.content.clone()));
+        // A section without bytes in the file may claim to stand anywhere.
+        if own.raw_size > 0 {
+            self.replaced.push((u64::from(own.offset), own.raw_size, new.content.clone()));
+        }
         Ok(())
     }
 
