@@ -4,7 +4,6 @@
 //! the image's bytes; the manifest adds only what the image itself does not say. Nothing is verified here, see
 //! [`crate::verify`]; what cannot be read is a [`Failure`] with its place.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -276,33 +275,56 @@ fn uki(parts: &Parts) -> Uki {
     }
 }
 
+/// A directory of a walk, what lies in it, and which of the walk's directories holds it.
+struct Weight {
+    path: Vec<u8>,
+    bytes: u64,
+    files: u64,
+    above: usize,
+}
+
 /// Counts what is in a tree, and finds its heaviest directories.
 fn weigh(tree: &Tree) -> (Root, Vec<Directory>) {
     let mut root = Root { file_system: "erofs", files: 0, directories: 0, symlinks: 0, others: 0, bytes: 0 };
     let mut seen = vec![false; tree.capacity()];
-    let mut weights: BTreeMap<Vec<u8>, (u64, u64)> = BTreeMap::new();
+    let mut weights: Vec<Weight> = Vec::new();
+    // The directories that the walk is in, the innermost last.
+    let mut open: Vec<usize> = Vec::new();
     for (path, id) in tree.walk() {
+        let above = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        while open.len() > 1 && open.last().is_some_and(|last| weights[*last].path.len() != above) {
+            open.pop();
+        }
+        let last = open.last().copied().unwrap_or(0);
         if std::mem::replace(&mut seen[NodeId::index(id)], true) {
             continue;
         }
         match &tree.node(id).kind {
-            Kind::Directory(_) => root.directories += 1,
+            Kind::Directory(_) => {
+                root.directories += 1;
+                open.push(weights.len());
+                weights.push(Weight { path, bytes: 0, files: 0, above: last });
+            }
             Kind::Symlink(_) => root.symlinks += 1,
             Kind::File(content) => {
                 root.files += 1;
-                root.bytes += content.size();
-                let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
-                for end in std::iter::once(0).chain(slashes) {
-                    let weight = weights.entry(path[..end].to_vec()).or_default();
-                    *weight = (weight.0 + content.size(), weight.1 + 1);
-                }
+                root.bytes = root.bytes.saturating_add(content.size());
+                weights[last].bytes = weights[last].bytes.saturating_add(content.size());
+                weights[last].files += 1;
             }
             _ => root.others += 1,
         }
     }
+    // Directories stand behind those that hold them.
+    for index in (1..weights.len()).rev() {
+        let (bytes, files, above) = (weights[index].bytes, weights[index].files, weights[index].above);
+        weights[above].bytes = weights[above].bytes.saturating_add(bytes);
+        weights[above].files += files;
+    }
     let mut directories: Vec<_> = weights
         .into_iter()
-        .map(|(path, (bytes, files))| Directory { path: format!("/{}", path_to_text(&path)), bytes, files })
+        .filter(|weight| weight.files > 0)
+        .map(|Weight { path, bytes, files, .. }| Directory { path: format!("/{}", path_to_text(&path)), bytes, files })
         .collect();
     directories.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     directories.truncate(DIRECTORIES);
@@ -329,5 +351,17 @@ mod tests {
         assert_eq!((root.files, root.directories, root.bytes), (3, 4, 111));
         let list: Vec<_> = directories.iter().map(|d| (d.path.as_str(), d.bytes, d.files)).collect();
         assert_eq!(list, [("/", 111, 3), ("/a", 101, 2), ("/a/b", 100, 1), ("/c", 10, 1)]);
+    }
+
+    #[test]
+    fn sizes_that_no_disk_has_are_added_up_all_the_same() {
+        let huge = Content::new(i64::MAX as u64, std::sync::Arc::new(Vec::new()), 0);
+        let mut tree = Tree::default();
+        for name in [b"a", b"b", b"c"] {
+            let node = Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(huge.clone()) };
+            tree.insert(name, node).unwrap();
+        }
+        let (root, directories) = weigh(&tree);
+        assert_eq!((root.bytes, directories[0].bytes), (u64::MAX, u64::MAX));
     }
 }

@@ -841,6 +841,24 @@ mod trust {
     }
 
     #[test]
+    fn an_index_that_is_listed_with_a_size_that_nothing_has_is_refused() {
+        let archive = archive();
+        let index = xz(b"\n");
+        let text = format!(
+            "Suite: trixie\nCodename: trixie\nDate: {}\nArchitectures: amd64\nComponents: main\nSHA256:\n \
+             {} {} main/binary-amd64/Packages\n {} {} main/binary-amd64/Packages.xz\n",
+            date(PUBLISHED),
+            Digest::of(b"\n"),
+            u64::MAX,
+            Digest::of(&index),
+            index.len()
+        );
+        archive.sign("trixie", &text, SignatureOptions::default());
+        fs::write(archive.path("dists/trixie/main/binary-amd64/Packages.xz"), index).unwrap();
+        assert!(refusal(&archive).starts_with(&format!("{INDEX}it does not unpack to the ")));
+    }
+
+    #[test]
     fn says_what_a_suite_does_not_have() {
         let archive = archive();
         let with = |change: &dyn Fn(&mut LockRequest)| {

@@ -169,3 +169,16 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_section_without_bytes_in_the_file_may_stand_anywhere() {
+    let mut file = executable(&[(".text", &[0x90; 600]), (".osrel", b"")]);
+    // Its offset in the file, in the second section header.
+    let offset = 0x80 + 24 + 0xf0 + 40 + 20;
+    file[offset..offset + 4].copy_from_slice(&0u32.to_le_bytes());
+    let pe = Pe::read(Content::from_bytes(file.clone())).unwrap();
+    let empty = pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes("") }]).unwrap();
+    assert_eq!(empty.to_vec().unwrap()[0x600..], file[0x600..]);
+    let room = pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes("x") }]);
+    assert!(matches!(room, Err(PeError::Room { size: 1, room: 0, .. })));
+}

@@ -4,8 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use adamant::digest::Digest;
 use adamant::disk::{ESP, Entry};
 use adamant::inspect;
+use adamant::tree::{Content, Kind, Node, NodeId};
 use adamant::verify::{self, Failure, Problem, Verified};
 use adamant::verity;
 
@@ -356,4 +358,16 @@ fn inspect_shows_what_is_in_an_image() {
     let json = serde_json::to_value(&raw).unwrap();
     assert_eq!(json["schema"], 1);
     assert_eq!(json["verity"]["root_hash"], built.manifest.verity.root_hash.to_string());
+}
+
+#[test]
+fn refuses_to_hash_for_ever() {
+    let mut sketch = Sketch::default();
+    let hole = Content::new(1 << 40, std::sync::Arc::new(Vec::new()), 0).with_extents([]).with_digest(Digest::of(b""));
+    let node = Node { metadata: sketch.tree.node(NodeId::ROOT).metadata.clone(), kind: Kind::File(hole) };
+    sketch.tree.insert(b"hole", node).unwrap();
+    let built = sketch.build();
+    let failure = verify::image(&built.raw).unwrap_err();
+    assert!(matches!(failure.problem, Problem::Contents { bytes } if bytes > 1 << 40), "{failure}");
+    assert!(inspect::image(&built.raw).unwrap().root.bytes > 1 << 40);
 }

@@ -15,6 +15,9 @@
 //!
 //! Specification: Debian Policy 5.1; `deb822(5)`.
 
+/// More fields than any paragraph has, a hundred times over: each is compared with those before it.
+const FIELDS_MAX: usize = 4096;
+
 /// A text that is not a control paragraph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
@@ -33,6 +36,12 @@ pub enum ControlError {
         line: usize,
         /// As written.
         name: String,
+    },
+    /// A paragraph without an end.
+    #[error("line {line}: the paragraph has more than {FIELDS_MAX} fields")]
+    TooMany {
+        /// Counted from 1.
+        line: usize,
     },
     /// More than one paragraph, or none, where one belongs.
     #[error("expected one control paragraph, found {found}")]
@@ -90,6 +99,9 @@ impl<'a> Paragraph<'a> {
                 }
                 if fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
                     return Err(ControlError::Twice { line: index + 1, name: name.to_owned() });
+                }
+                if fields.len() == FIELDS_MAX {
+                    return Err(ControlError::TooMany { line: index + 1 });
                 }
                 fields.push(Field { name, value: value.trim_ascii() });
             }
@@ -152,12 +164,14 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_paragraph() {
-        let at = |text| Paragraph::parse(text).unwrap_err();
+        let at = |text: &str| Paragraph::parse(text).unwrap_err();
         assert_eq!(at("A: 1\nnonsense\n"), ControlError::NotAField { line: 2, text: "nonsense".into() });
         assert_eq!(at(" a: 1\n"), ControlError::NotAField { line: 1, text: " a: 1".into() });
         assert_eq!(at("A: 1\na: 2\n"), ControlError::Twice { line: 2, name: "a".into() });
         assert_eq!(at("\n"), ControlError::NotOne { found: 0 });
         assert_eq!(at("A: 1\n\nB: 1\n"), ControlError::NotOne { found: 2 });
+        let many: String = (0..=FIELDS_MAX).map(|number| format!("X{number}: y\n")).collect();
+        assert_eq!(at(&many), ControlError::TooMany { line: FIELDS_MAX + 1 });
         assert!(Paragraph::parse("-----BEGIN PGP: x\n").is_err());
     }
 

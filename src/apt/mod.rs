@@ -107,8 +107,7 @@ impl LockRequest {
 pub fn lock(request: &LockRequest, source: &dyn IndexSource, now: u64) -> Result<Lock, LockError> {
     let loaded = source::load(&request.repositories, &request.architecture, source, now).map_err(Box::new)?;
     let (sources, indexes): (Vec<SourceIndex>, Vec<_>) = loaded.into_iter().unzip();
-    let universe = Universe::new(&sources, &request.architecture)?;
-    let sets = resolve_sets(&universe, &request.sets)?;
+    let sets = resolve_sets(&sources, &request.architecture, &request.sets)?;
     Ok(Lock {
         request: request.digest(),
         architecture: request.architecture.clone(),
@@ -118,11 +117,14 @@ pub fn lock(request: &LockRequest, source: &dyn IndexSource, now: u64) -> Result
     })
 }
 
-/// Resolves the sets side by side, each on a stack as deep as the resolver may go.
-fn resolve_sets(
-    universe: &Universe<'_>,
+/// Resolves the sets from indexes that are believed already, side by side, each on a stack as deep as the resolver may
+/// go.
+pub fn resolve_sets(
+    sources: &[SourceIndex],
+    architecture: &str,
     sets: &[SetRequest],
 ) -> Result<BTreeMap<String, Vec<LockedPackage>>, LockError> {
+    let universe = &Universe::new(sources, architecture)?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = sets
             .iter()

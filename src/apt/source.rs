@@ -22,6 +22,10 @@ use crate::lock::LockedIndex;
 
 /// No index unpacks to more than this, unless its release file says so: a bomb is small when it arrives.
 const UNLISTED_SIZE_LIMIT: u64 = 1 << 30;
+/// Nor to more than this, whoever says so: larger ones cannot be parsed.
+const SIZE_LIMIT: u64 = u32::MAX as u64;
+/// The dictionary of `xz -9` takes 65 MiB; twice that is more than archives ask for.
+const XZ_MEMORY_MAX: u64 = 128 << 20;
 
 /// Fetches files of repositories. Implemented by whoever has a network, a store, or a directory.
 pub trait IndexSource: Sync {
@@ -327,9 +331,13 @@ fn fetch_index(
 }
 
 fn decompress(bytes: Vec<u8>, suffix: &str, listed: Option<u64>) -> Result<Vec<u8>, SourceProblem> {
-    let limit = listed.unwrap_or(UNLISTED_SIZE_LIMIT);
+    let limit = listed.unwrap_or(UNLISTED_SIZE_LIMIT).min(SIZE_LIMIT);
     let unpacked = match suffix {
-        ".xz" => read_at_most(liblzma::read::XzDecoder::new_multi_decoder(bytes.as_slice()), limit)?,
+        ".xz" => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, liblzma::stream::CONCATENATED)
+                .map_err(|error| SourceProblem::Decompress { source: error.into() })?;
+            read_at_most(liblzma::read::XzDecoder::new_stream(bytes.as_slice(), stream), limit)?
+        }
         ".gz" => read_at_most(flate2::read::MultiGzDecoder::new(bytes.as_slice()), limit)?,
         _ => bytes,
     };

@@ -91,7 +91,7 @@ pub fn check(argument: &str) -> Result<(), CommandLineError> {
         return Err(CommandLineError::Argument(argument.to_owned()));
     }
     // `--` ends what the kernel reads and hands the rest to init.
-    if is_reserved(&parts[0].0) || argument == "--" {
+    if is_reserved(&parts[0].0) || parts[0].0 == "--" {
         return Err(CommandLineError::Reserved(argument.to_owned()));
     }
     Ok(())
@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn refuses_arguments_that_lead_to_another_root() {
-        for argument in ["root=/dev/vda", "roothash=00", "systemd.verity=no", "rd.systemd.verity=0", "usrhash=1", "--"]
+        for argument in
+            ["root=/dev/vda", "roothash=00", "systemd.verity=no", "rd.systemd.verity=0", "usrhash=1", "--", "--=x"]
         {
             let refused = Err(CommandLineError::Reserved(argument.into()));
             assert_eq!(compose(&hash(), &[argument.into()]), refused);

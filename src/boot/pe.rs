@@ -364,15 +364,24 @@ impl Writer {
 
     /// Where the header of that section is.
     fn header_of(&self, own: &Section) -> usize {
-        let address = |header: usize| le32(&self.headers, header + 12);
-        let headers = (0..self.count).map(|index| self.place + index * SECTION_HEADER);
-        let mut own = headers.filter(|header| address(*header) == own.virtual_address);
-        own.next().unwrap_or(self.place)
+        let is_own = |header: &usize| {
+            self.headers[*header..].starts_with(own.name.as_bytes())
+                && le32(&self.headers, header + 12) == own.virtual_address
+        };
+        let mut headers = (0..self.count).map(|index| self.place + index * SECTION_HEADER);
+        headers.find(is_own).unwrap_or(self.place)
     }
 
     fn replace(&mut self, own: &Section, new: &NewSection) {
         self.put(self.header_of(own) + 8, new.content.size() as u32);
-        self.replaced.push((u64::from(own.offset), own.raw_size, new.content.clone()));
+        self.put_bytes(own, new.content.clone());
+    }
+
+    /// A section without bytes in the file may claim to stand anywhere.
+    fn put_bytes(&mut self, own: &Section, content: Content) {
+        if own.raw_size > 0 {
+            self.replaced.push((u64::from(own.offset), own.raw_size, content));
+        }
     }
 
     /// Takes a section away: its header, and its bytes become zero.
@@ -382,7 +391,7 @@ impl Writer {
         self.headers.copy_within(header + SECTION_HEADER..end, header);
         self.headers[end - SECTION_HEADER..end].fill(0);
         self.count -= 1;
-        self.replaced.push((u64::from(own.offset), own.raw_size, Content::from_bytes("")));
+        self.put_bytes(own, Content::from_bytes(""));
     }
 
     fn append(&mut self, pe: &Pe, new: &NewSection) -> Result<(), PeError> {

@@ -104,6 +104,12 @@ pub enum Problem {
     /// The root file system.
     #[error("the root file system cannot be read")]
     Erofs(#[source] erofs::ReadError),
+    /// More than anybody would wait for.
+    #[error("the root file system claims {bytes} bytes of files, out of all proportion to its own size")]
+    Contents {
+        /// Of all files together.
+        bytes: u64,
+    },
     /// A file of it.
     #[error("the root file system has a file that cannot be read")]
     File(#[from] FileError),

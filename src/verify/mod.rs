@@ -70,6 +70,8 @@ pub fn image(path: &Path) -> Result<Verified, Failure> {
     parts.check_ties()?;
     let verity = parts.check_verity()?;
     let root = parts.root_tree()?;
+    let size = parts.root.end - parts.root.start;
+    check_contents(&root, size).map_err(|problem| parts.failure(parts.root.start, problem))?;
     let packages = dpkg_packages(&root).map_err(|problem| parts.failure(parts.root.start, problem))?;
     let files = manifest::files(&root).map_err(|error| parts.failure(parts.root.start, error.into()))?;
     let (count, installed) = (files.len(), packages.as_ref().map(Vec::len));
@@ -88,6 +90,27 @@ pub fn image(path: &Path) -> Result<Verified, Failure> {
         digest: manifest.map(|manifest| manifest.digest()),
         path: raw,
     })
+}
+
+/// Bytes of files that are read whatever the size of the root file system: more than any machine image has.
+const CONTENTS_ROOM: u64 = 64 << 30;
+/// Bytes of files for each byte of the root file system beyond that: zeros compress to less than a thousandth.
+const CONTENTS_PER_BYTE: u64 = 1024;
+
+/// Every byte of every file is hashed, holes too, and a hole of exabytes takes no room: an image must not keep its
+/// reader busy forever.
+fn check_contents(tree: &Tree, size: u64) -> Result<(), Problem> {
+    let mut seen = vec![false; tree.capacity()];
+    let mut bytes: u64 = 0;
+    for (_, id) in tree.walk() {
+        if let crate::tree::Kind::File(content) = &tree.node(id).kind
+            && !std::mem::replace(&mut seen[id.index()], true)
+        {
+            bytes = bytes.saturating_add(content.size());
+        }
+    }
+    let limit = CONTENTS_ROOM.max(size.saturating_mul(CONTENTS_PER_BYTE));
+    if bytes > limit { Err(Problem::Contents { bytes }) } else { Ok(()) }
 }
 
 /// Where dpkg keeps what is installed.

@@ -13,7 +13,7 @@ mod console;
 mod credential;
 mod guest;
 mod machine;
-mod qmp;
+pub mod qmp;
 mod tools;
 
 use std::io;

@@ -119,8 +119,8 @@ impl<'u> Repair<'_, 'u, '_> {
         for dependency in group {
             let targets = self.all_targets(package, dependency);
             let negative = is_negative(dependency.field);
-            if targets.is_empty() && !negative && !self.state.choice(package).protected {
-                if alternatives {
+            if targets.is_empty() {
+                if alternatives || negative || self.state.choice(package).protected {
                     continue;
                 }
                 *changed = true;
@@ -208,10 +208,13 @@ impl<'u> Repair<'_, 'u, '_> {
     }
 
     fn install_one_of(&mut self, package: PackageId, group: &'u [Dependency<'_>], depth: usize) -> bool {
+        // Looking at the whole group again is worth it only if something happened: groups may be long.
+        let mut happened = true;
         for dependency in group {
-            if self.state.holds(package, group) {
+            if happened && self.state.holds(package, group) {
                 return true;
             }
+            happened = false;
             let universe = self.state.universe;
             let known = universe.package(dependency.target);
             let virtual_only = known.versions.is_empty();
@@ -224,8 +227,11 @@ impl<'u> Repair<'_, 'u, '_> {
             if is_negative(dependency.field) {
                 return true;
             }
-            if self.state.has_target(package, dependency, View::Believed) && self.try_install(target, depth) {
-                return true;
+            if self.state.has_target(package, dependency, View::Believed) {
+                happened = true;
+                if self.try_install(target, depth) {
+                    return true;
+                }
             }
         }
         self.state.holds(package, group)

@@ -22,8 +22,8 @@
 
 pub mod contents;
 pub mod kmod_index;
-mod libraries;
-mod modules;
+pub mod libraries;
+pub mod modules;
 mod units;
 
 use std::collections::BTreeSet;

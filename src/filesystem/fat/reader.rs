@@ -113,6 +113,7 @@ impl Volume {
             places: BTreeMap::new(),
             tree: Tree::default(),
             label: None,
+            paths: 0,
         };
         walker.walk()?;
         let Walker { owned, mut used, places, tree, label, .. } = walker;
@@ -290,6 +291,8 @@ struct Walker<'a> {
     places: BTreeMap<Vec<u8>, Vec<Range<u64>>>,
     tree: Tree,
     label: Option<[u8; 11]>,
+    /// Bytes of all paths so far. An entry takes 32 bytes of the volume, its path may take 4096.
+    paths: u64,
 }
 
 /// A directory that waits to be read.
@@ -458,6 +461,10 @@ impl Walker<'_> {
                 }
                 if record.path.len() > PATH_MAX {
                     return refuse("a path in it is longer than 4096 bytes");
+                }
+                self.paths += record.path.len() as u64;
+                if self.paths > self.geometry.size() {
+                    return refuse("the paths of all files take more room than the volume has");
                 }
                 if !names.insert(folded(&name)) {
                     return refuse("the name stands twice in its directory");

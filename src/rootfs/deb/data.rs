@@ -24,6 +24,12 @@ const RECORD_MAX: u64 = 1 << 20;
 
 /// What `readlink(2)` can give: `PATH_MAX` without its NUL.
 const SYMLINK_MAX: usize = 4095;
+/// What `open(2)` takes: the same.
+const PATH_MAX: usize = 4095;
+/// Ten times what the largest package of Debian has.
+const ENTRIES_MAX: usize = 1 << 20;
+/// Bytes of the extended attributes of all entries. A hard link has those of its file, for 512 bytes of archive.
+const XATTRS_MAX: usize = 64 << 20;
 
 /// Why a tar archive of a package is refused.
 #[derive(Debug, thiserror::Error)]
@@ -301,7 +307,8 @@ fn normal_path(shipped: &[u8]) -> Result<Vec<u8>, TarError> {
             name => names.push(name),
         }
     }
-    Ok(names.join(&b'/'))
+    let path = names.join(&b'/');
+    if path.len() > PATH_MAX { Err(refuse("a path of more than 4095 bytes")) } else { Ok(path) }
 }
 
 /// The target of a symlink, unless it climbs above the root: no package needs that, and in a tree that was unpacked
@@ -334,11 +341,16 @@ struct Collector {
     entries: Vec<Entry>,
     positions: HashMap<Vec<u8>, usize>,
     symlinks: BTreeSet<Vec<u8>>,
+    /// Bytes of all extended attributes so far.
+    xattrs: usize,
 }
 
 impl Collector {
     fn add(&mut self, mut entry: Entry) -> Result<(), TarError> {
         let refuse = |why| TarError::Path { path: entry.path.clone(), why };
+        if self.entries.len() >= ENTRIES_MAX {
+            return Err(refuse("more entries than any package has"));
+        }
         if self.lies_below_symlink(&entry.path) {
             return Err(refuse("a path through a symlink of the same package"));
         }
@@ -362,6 +374,10 @@ impl Collector {
         if let Some(position) = self.positions.get(&entry.path) {
             let repeated = self.entries[*position].kind == EntryKind::Directory && entry.kind == EntryKind::Directory;
             return if repeated { Ok(()) } else { Err(refuse("the path appears twice")) };
+        }
+        self.xattrs += entry.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if self.xattrs > XATTRS_MAX {
+            return Err(refuse("more extended attributes than any package has"));
         }
         if let EntryKind::Symlink(_) = entry.kind {
             self.symlinks.insert(entry.path.clone());
@@ -475,6 +491,30 @@ mod tests {
         assert!(refusal(&[(file, b"/etc/passwd", b"", b"")]).contains("absolute"));
         assert!(refusal(&[(EntryType::Link, b"./a", b"../b", b"")]).contains("`..`"));
         assert!(refusal(&[(EntryType::Link, b"./a", b"./b", b"")]).contains("no earlier file"));
+    }
+
+    #[test]
+    fn refuses_paths_that_nobody_can_open() {
+        let long = |size: usize| {
+            let name = [&b"a/".repeat((size - 1) / 2)[..], &b"b".repeat(2 - size % 2)].concat();
+            assert_eq!(name.len(), size);
+            read(&archive(&[(EntryType::GNULongName, b"x", b"", &name), (EntryType::Regular, b"x", b"", b"")]))
+        };
+        assert_eq!(long(4095).unwrap()[0].path.len(), 4095);
+        assert!(long(4097).unwrap_err().to_string().contains("more than 4095 bytes"));
+    }
+
+    #[test]
+    fn refuses_attributes_that_hard_links_multiply() {
+        let value = [b'v'; 60_000];
+        let record = [b"60028 SCHILY.xattr.user.abcd=", &value[..60_028 - 30], b"\n"].concat();
+        assert_eq!(record.len(), 60_028);
+        let mut items: Vec<Item> =
+            vec![(EntryType::XHeader, b"x", b"", &record), (EntryType::Regular, b"./first", b"", b"")];
+        let names: Vec<Vec<u8>> = (0..2000).map(|number| format!("./{number}").into_bytes()).collect();
+        items.extend(names.iter().map(|name| (EntryType::Link, &name[..], &b"./first"[..], &b""[..])));
+        assert!(refusal(&items).contains("more extended attributes than any package has"));
+        assert_eq!(read(&archive(&items[..1000])).unwrap().len(), 999);
     }
 
     #[test]

@@ -36,6 +36,12 @@ const CONTROL_MAX: u64 = 64 << 20;
 /// The dictionary of `xz -9` takes 65 MiB; twice that is more than dpkg ever asks for.
 const XZ_MEMORY_MAX: u64 = 128 << 20;
 
+/// Contents of any package may take this much on disk.
+const DATA_ROOM: u64 = 4 << 30;
+/// And beyond it this much for each byte of the package: programs and pictures compress to a tenth, zeros to less
+/// than a thousandth.
+const DATA_PER_BYTE: u64 = 200;
+
 /// Why a package cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DebError {
@@ -243,7 +249,9 @@ impl UnpackedPackage {
 /// Names that lead out of the root, types that packages do not have and damaged archives are refused. After an error
 /// `data_path` may hold a part; the caller removes it.
 pub fn unpack(deb: &Path, data_path: &Path) -> Result<UnpackedPackage, DebError> {
-    let file = File::open(deb).map_err(|source| DebError::Open { path: deb.to_owned(), source })?;
+    let open = |source| DebError::Open { path: deb.to_owned(), source };
+    let file = File::open(deb).map_err(open)?;
+    let data_max = DATA_ROOM.max(file.metadata().map_err(open)?.len().saturating_mul(DATA_PER_BYTE));
     let archive = |source| DebError::Archive { path: deb.to_owned(), source };
     let mut ar = ArReader::new(BufReader::with_capacity(1 << 17, file)).map_err(archive)?;
     let version = member(&mut ar, deb, "debian-binary")?;
@@ -258,7 +266,7 @@ pub fn unpack(deb: &Path, data_path: &Path) -> Result<UnpackedPackage, DebError>
     let name = member(&mut ar, deb, "control.tar")?;
     let (control, control_files) = read_control(deb, &name, &mut ar)?;
     let name = member(&mut ar, deb, "data.tar")?;
-    let entries = write_data(deb, &name, &mut ar, data_path)?;
+    let entries = write_data(deb, &name, &mut ar, data_path, data_max)?;
     let fields = Paragraph::parse(&control).map_err(|source| DebError::Control { path: deb.to_owned(), source })?;
     let field = |name: &str| match fields.get(name) {
         Some(value) if !value.is_empty() => Ok(value.to_owned()),
@@ -348,10 +356,17 @@ fn read_control(deb: &Path, member: &str, ar: &mut dyn Read) -> Result<(String, 
     Ok((control.ok_or_else(|| format_error(deb, "it has no control file"))?, files))
 }
 
-fn write_data(deb: &Path, member: &str, ar: &mut dyn Read, data_path: &Path) -> Result<Vec<Entry>, DebError> {
+fn write_data(
+    deb: &Path,
+    member: &str,
+    ar: &mut dyn Read,
+    data_path: &Path,
+    data_max: u64,
+) -> Result<Vec<Entry>, DebError> {
     let write = |source| DebError::Write { path: data_path.to_owned(), source };
     let file = File::create_new(data_path).map_err(write)?;
-    let tee = Tee { inner: decompress(deb, member, ar)?, out: BufWriter::with_capacity(1 << 18, file), failed: None };
+    let inner = decompress(deb, member, ar)?;
+    let tee = Tee { inner, out: BufWriter::with_capacity(1 << 18, file), left: data_max, full: false, failed: None };
     let mut archive = tar::Archive::new(tee);
     let entries = read_entries(&mut archive);
     let mut tee = archive.into_inner();
@@ -359,6 +374,12 @@ fn write_data(deb: &Path, member: &str, ar: &mut dyn Read, data_path: &Path) -> 
     let drained = entries.is_ok().then(|| io::copy(&mut tee, &mut io::sink()));
     if let Some(source) = tee.failed.take() {
         return Err(write(source));
+    }
+    if tee.full {
+        return Err(format_error(
+            deb,
+            &format!("{member} unpacks to more than {data_max} bytes, which nothing warrants"),
+        ));
     }
     let tar = |source| DebError::Tar { path: deb.to_owned(), member: "data.tar", source };
     let entries = entries.map_err(tar)?;
@@ -373,6 +394,9 @@ fn write_data(deb: &Path, member: &str, ar: &mut dyn Read, data_path: &Path) -> 
 struct Tee<'a> {
     inner: Box<dyn Read + 'a>,
     out: BufWriter<File>,
+    /// Bytes that may still come, and whether more came.
+    left: u64,
+    full: bool,
     /// Why writing failed: the reader's own errors are the archive's fault, these are not.
     failed: Option<io::Error>,
 }
@@ -380,6 +404,11 @@ struct Tee<'a> {
 impl Read for Tee<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
         if let Err(error) = self.out.write_all(&buffer[..count]) {
             self.failed = Some(error);
             return Err(io::ErrorKind::WriteZero.into());

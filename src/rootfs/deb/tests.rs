@@ -133,3 +133,18 @@ fn other_archives_are_not_packages() {
     assert!(error.to_string().contains("not a package of format 2.0"), "{error}");
     assert!(matches!(unpack_bytes(b"PK\x03\x04 and more"), Err(DebError::Archive { .. })));
 }
+
+#[test]
+fn contents_that_unpack_to_more_than_is_warranted_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let tar = tar_of(&[("./zeros", &"\0".repeat(1 << 20))]);
+    let bomb = xz(&tar);
+    let write = |name: &str, data_max: u64| {
+        let path = directory.path().join(name);
+        write_data(Path::new("a.deb"), "data.tar.xz", &mut bomb.as_slice(), &path, data_max)
+    };
+    assert_eq!(write("enough", tar.len() as u64).unwrap().len(), 1);
+    let error = write("little", 500_000).unwrap_err().to_string();
+    assert!(error.contains("data.tar.xz unpacks to more than 500000 bytes"), "{error}");
+    assert!(fs::metadata(directory.path().join("little")).unwrap().len() <= 500_000);
+}

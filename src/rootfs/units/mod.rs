@@ -155,6 +155,7 @@ fn enable(tree: &mut Tree, name: &str, epoch: Timestamp) -> Result<(), Fault> {
         return Err(Fault::Static);
     }
     let mut done = BTreeSet::new();
+    let mut asked = BTreeSet::new();
     let mut pending = vec![first];
     while let Some(unit) = pending.pop() {
         if !done.insert(unit.name.clone()) {
@@ -164,7 +165,9 @@ fn enable(tree: &mut Tree, name: &str, epoch: Timestamp) -> Result<(), Fault> {
             let also = expand(also, &unit)?;
             values::unit_name(&also).map_err(|_| Fault::BadName(also.clone()))?;
             // What `Also=` names may be missing or masked, as with systemctl: a package splits its units as it likes.
-            pending.extend(load(tree, &also).ok());
+            if asked.insert(also.clone()) {
+                pending.extend(load(tree, &also).ok());
+            }
         }
         link_unit(tree, &unit, epoch)?;
     }
@@ -276,13 +279,17 @@ fn mask(tree: &mut Tree, name: &str, epoch: Timestamp) -> Result<(), Fault> {
 fn disable(tree: &mut Tree, name: &str) -> Result<(), Fault> {
     let first = load(tree, name)?;
     let mut marked: BTreeSet<String> = BTreeSet::new();
+    let mut asked = BTreeSet::new();
     let mut pending = vec![first];
     while let Some(unit) = pending.pop() {
         if !marked.insert(unit.name.as_str().to_owned()) {
             continue;
         }
         for also in &unit.install.also {
-            pending.extend(load(tree, &expand(also, &unit)?).ok());
+            let also = expand(also, &unit)?;
+            if asked.insert(also.clone()) {
+                pending.extend(load(tree, &also).ok());
+            }
         }
     }
     loop {

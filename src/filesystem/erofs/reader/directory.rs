@@ -28,6 +28,8 @@ struct Pending {
     parent: u64,
     located: Located,
     depth: usize,
+    /// Bytes of its path.
+    path: u64,
 }
 
 struct Walk<'a> {
@@ -59,7 +61,7 @@ pub(super) fn tree(image: &Arc<Image>, super_block: &SuperBlock) -> Result<Tree,
         packed,
         tree: Tree::new(metadata),
         seen: HashMap::from([(nid, links(NodeId::ROOT, &located))]),
-        pending: vec![Pending { id: NodeId::ROOT, nid, parent: nid, located, depth: 0 }],
+        pending: vec![Pending { id: NodeId::ROOT, nid, parent: nid, located, depth: 0, path: 0 }],
     };
     while let Some(directory) = walk.pending.pop() {
         walk.read_directory(&directory)?;
@@ -156,6 +158,8 @@ impl Walk<'_> {
 
     fn add(&mut self, directory: &Pending, entry: &Entry) -> Result<(), ReadError> {
         let refuse = |_| ReadError::Corrupt { offset: entry.offset, fault: Fault::Name };
+        let path = directory.path + 1 + entry.name.len() as u64;
+        self.budget.take_path(path, entry.offset)?;
         if let Some((id, ..)) = self.seen.get(&entry.nid) {
             let known = self.tree.node(*id);
             if self.tree.entries(*id).is_some() {
@@ -180,7 +184,7 @@ impl Walk<'_> {
             if depth > DEPTH_MAX {
                 return corrupt(entry.offset, Fault::Depth);
             }
-            self.pending.push(Pending { id, nid: entry.nid, parent: directory.nid, located, depth });
+            self.pending.push(Pending { id, nid: entry.nid, parent: directory.nid, located, depth, path });
         }
         Ok(())
     }

@@ -9,38 +9,48 @@ use crate::filesystem::erofs::xattr;
 /// Attribute values that all inodes together may have beyond the size of the image: shared ones are counted for each
 /// inode that has them.
 const XATTR_ROOM: u64 = 64 << 20;
+/// Bytes that the paths of all names may have together beyond what the image's size warrants. A name takes 13 bytes of
+/// the image, its path may take half a megabyte, and whoever walks over the tree makes all of them.
+const PATH_ROOM: u64 = 64 << 20;
+/// Bytes of paths for each byte of the image: an empty file in a deep directory.
+const PATHS_PER_BYTE: u64 = 16;
 
 /// What reading the metadata has cost so far, against what the image can warrant.
 pub(super) struct Budget {
     /// Bytes of directories, indexes and chunk tables: each has its own bytes in the image.
     metadata: u64,
     xattrs: u64,
+    paths: u64,
 }
 
 impl Budget {
     pub(super) fn new(image: &Image) -> Self {
-        Self { metadata: image.size, xattrs: image.size.saturating_add(XATTR_ROOM) }
+        let paths = image.size.saturating_mul(PATHS_PER_BYTE).saturating_add(PATH_ROOM);
+        Self { metadata: image.size, xattrs: image.size.saturating_add(XATTR_ROOM), paths }
     }
 
     /// Takes `bytes` for what is told at byte `at`.
     pub(super) fn take(&mut self, bytes: u64, at: u64) -> Result<(), ReadError> {
-        match self.metadata.checked_sub(bytes) {
-            Some(left) => {
-                self.metadata = left;
-                Ok(())
-            }
-            None => corrupt(at, Fault::Amplified),
-        }
+        take(&mut self.metadata, bytes, at)
+    }
+
+    /// Takes a path of `bytes` for the name at byte `at`.
+    pub(super) fn take_path(&mut self, bytes: u64, at: u64) -> Result<(), ReadError> {
+        take(&mut self.paths, bytes, at)
     }
 
     fn take_xattrs(&mut self, bytes: u64, at: u64) -> Result<(), ReadError> {
-        match self.xattrs.checked_sub(bytes) {
-            Some(left) => {
-                self.xattrs = left;
-                Ok(())
-            }
-            None => corrupt(at, Fault::Amplified),
+        take(&mut self.xattrs, bytes, at)
+    }
+}
+
+fn take(room: &mut u64, bytes: u64, at: u64) -> Result<(), ReadError> {
+    match room.checked_sub(bytes) {
+        Some(left) => {
+            *room = left;
+            Ok(())
         }
+        None => corrupt(at, Fault::Amplified),
     }
 }
 
@@ -80,6 +90,10 @@ pub(super) fn read(image: &Image, super_block: &SuperBlock, nid: u64, at: u64) -
     if inode.nanoseconds >= 1_000_000_000 {
         let at = if inode.extended { offset + 40 } else { format::SUPER_OFFSET + 32 };
         return corrupt(at, Fault::Nanoseconds(inode.nanoseconds));
+    }
+    // The kernel's sizes have a sign.
+    if i64::try_from(inode.size).is_err() {
+        return corrupt(offset + 8, Fault::Size(inode.size));
     }
     let located = Located { inode, offset };
     image.check(offset, located.inode.base_size() as u64, offset + 2, "an inode's attributes")?;

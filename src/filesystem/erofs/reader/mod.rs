@@ -111,6 +111,9 @@ pub enum Fault {
     /// A time with more nanoseconds than a second has.
     #[error("a time with {0} nanoseconds")]
     Nanoseconds(u32),
+    /// A size that no file can have.
+    #[error("an inode of {0} bytes")]
+    Size(u64),
     /// Attributes that overlap their end, or have no valid name.
     #[error("an extended attribute that is not well-formed")]
     Xattr,

@@ -1,0 +1,4 @@
+//! Control paragraphs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| adamant_fuzz::run("control", data));

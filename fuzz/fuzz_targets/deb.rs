@@ -1,0 +1,4 @@
+//! Packages as they are fetched.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| adamant_fuzz::run("deb", data));

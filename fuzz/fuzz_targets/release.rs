@@ -1,0 +1,4 @@
+//! Release files behind their signature.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| adamant_fuzz::run("release", data));
