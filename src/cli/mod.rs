@@ -11,6 +11,7 @@
 pub mod boot;
 pub mod build;
 pub mod completions;
+pub mod diff;
 mod failure;
 pub mod fetch;
 pub mod init;
@@ -82,6 +83,7 @@ enum Verb {
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
+    Diff(diff::Arguments),
     Boot(boot::Arguments),
     Completions(completions::Arguments),
 }
@@ -122,6 +124,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Diff(arguments) => diff::run(&arguments, &output),
         Verb::Boot(arguments) => boot::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };
