@@ -102,7 +102,7 @@ impl Subject {
             sections: manifest.uki.sections.clone(),
             partitions: manifest.partitions.clone(),
             packages: Some(manifest.packages.iter().cloned().map(Package::from).collect()),
-            files: manifest.files.clone(),
+            files: manifest.files.iter().map(manifest::File::bare).collect(),
             tree: None,
             initrd: None,
             manifest: Some(manifest),

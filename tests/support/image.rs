@@ -125,6 +125,7 @@ impl Sketch {
             architecture: "amd64".into(),
             version: version.into(),
             sha256,
+            from: None,
         };
         let manifest = Manifest::describe(&Subject {
             name: self.name,
@@ -133,6 +134,9 @@ impl Sketch {
             epoch: EPOCH,
             recipe_sha256: Digest::of(b"recipe"),
             lock_sha256: Digest::of(b"lock"),
+            recipe: Vec::new(),
+            lock: None,
+            written: &Default::default(),
             state: adamant::recipe::State::Volatile,
             checks: &[],
             disk: &disk,

@@ -1,0 +1,82 @@
+//! Which package a path belongs to, by dpkg's database in the tree itself: what the builder says can be checked.
+//!
+//! | in the tree | says |
+//! |---|---|
+//! | /var/lib/dpkg/info/NAME.list, NAME:ARCH.list | the paths of a package |
+//! | /var/lib/dpkg/info/NAME.* | files about a package: they are its own |
+//! | /var/lib/dpkg/diversions | paths of one package that another one moved elsewhere |
+//!
+//! Paths of the database may lead through symlinks (`/lib` of a merged `/usr`); those here do not. What several packages
+//! list, as they do with directories, belongs to none.
+
+use std::collections::BTreeMap;
+
+use super::{FileError, Package};
+use crate::tree::{Content, Kind, Tree, TreePath};
+
+/// Where dpkg keeps a file or more per package.
+const INFO: &[u8] = b"var/lib/dpkg/info";
+/// Which paths are elsewhere than their packages say.
+const DIVERSIONS: &[u8] = b"var/lib/dpkg/diversions";
+/// Longest list that is read: the largest packages have 5 MB.
+const LIST_MAX: u64 = 64 << 20;
+
+/// The owner of each path that has one, as a position in `packages`; only those of the set `system` are installed.
+pub fn owners(tree: &Tree, packages: &[Package]) -> Result<BTreeMap<Vec<u8>, u32>, FileError> {
+    let mut by_name: BTreeMap<&str, Vec<(&str, u32)>> = BTreeMap::new();
+    for (package, index) in packages.iter().zip(0u32..).filter(|(package, _)| package.set == "system") {
+        by_name.entry(&package.name).or_default().push((&package.architecture, index));
+    }
+    let find = |name: &[u8]| {
+        let name = std::str::from_utf8(name).ok()?;
+        let (name, architecture) = name.split_once(':').map_or((name, None), |(name, arch)| (name, Some(arch)));
+        let fits = |(found, _): &&(&str, u32)| architecture.is_none_or(|architecture| architecture == *found);
+        by_name.get(name)?.iter().find(fits).map(|(_, index)| *index)
+    };
+    let diversions = diversions(tree)?;
+    let mut owners: BTreeMap<Vec<u8>, Option<u32>> = BTreeMap::new();
+    let Some(info) = tree.lookup(INFO) else { return Ok(BTreeMap::new()) };
+    for (file, id) in tree.entries(info).into_iter().flatten() {
+        let dot = file.iter().rposition(|byte| *byte == b'.').unwrap_or(file.len());
+        let Some(index) = find(&file[..dot]) else { continue };
+        owners.insert([INFO, b"/", file].concat(), Some(index));
+        let Kind::File(content) = &tree.node(*id).kind else { continue };
+        if file[dot..] != *b".list" {
+            continue;
+        }
+        let text = read(content, || [INFO, b"/", file].concat())?;
+        let name = &packages[index as usize].name;
+        for path in text.split(|byte| *byte == b'\n').filter(|path| !path.is_empty()) {
+            let path = match diversions.get(path) {
+                Some((to, by)) if *by != name.as_bytes() => to,
+                _ => path,
+            };
+            // What the package ships may have been removed since.
+            let Ok((place, _)) = tree.resolve_parent(path) else { continue };
+            let same = |known: &mut Option<u32>| *known = known.filter(|known| *known == index);
+            owners.entry(place).and_modify(same).or_insert(Some(index));
+        }
+    }
+    Ok(owners.into_iter().filter_map(|(path, owner)| owner.map(|owner| (path, owner))).collect())
+}
+
+fn read(content: &Content, path: impl Fn() -> Vec<u8>) -> Result<Vec<u8>, FileError> {
+    let refuse = |source| FileError { path: path(), source };
+    if content.size() > LIST_MAX {
+        return Err(refuse(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    content.to_vec().map_err(refuse)
+}
+
+/// Contested path to new path and the package that diverts; three lines each.
+fn diversions(tree: &Tree) -> Result<BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>, FileError> {
+    let Some(id) = tree.lookup(DIVERSIONS) else { return Ok(BTreeMap::new()) };
+    let Kind::File(content) = &tree.node(id).kind else { return Ok(BTreeMap::new()) };
+    let text = read(content, || DIVERSIONS.to_vec())?;
+    let lines: Vec<&TreePath> = text.split(|byte| *byte == b'\n').collect();
+    let entry = |lines: &[&[u8]]| {
+        let by = lines[2].split(|byte| *byte == b':').next().unwrap_or_default();
+        (lines[0].to_vec(), (lines[1].to_vec(), by.to_vec()))
+    };
+    Ok(lines.chunks_exact(3).map(entry).collect())
+}
