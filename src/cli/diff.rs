@@ -1,6 +1,6 @@
 //! `adamant diff`: in what do two images differ?
 
-mod report;
+pub(super) mod report;
 
 use std::path::PathBuf;
 

@@ -12,6 +12,7 @@ pub mod boot;
 pub mod build;
 pub mod completions;
 pub mod diff;
+pub mod explain;
 mod failure;
 pub mod fetch;
 pub mod init;
@@ -84,6 +85,7 @@ enum Verb {
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
     Diff(diff::Arguments),
+    Explain(explain::Arguments),
     Boot(boot::Arguments),
     Completions(completions::Arguments),
 }
@@ -125,6 +127,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
         Verb::Diff(arguments) => diff::run(&arguments, &output),
+        Verb::Explain(arguments) => explain::run(&arguments, &output),
         Verb::Boot(arguments) => boot::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };

@@ -36,9 +36,11 @@ impl FilesDifference {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty() && self.retimed.is_empty()
     }
 
-    /// How many names differ in more than a time.
-    pub fn count(&self) -> usize {
-        self.added.len() + self.removed.len() + self.changed.len()
+    /// Every path that differs, and whether it does so in its time only.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&str, bool)> {
+        let whole = self.added.iter().chain(&self.removed).map(|file| file.path.as_str());
+        let whole = whole.chain(self.changed.iter().map(|change| change.path.as_str()));
+        whole.map(|path| (path, false)).chain(self.retimed.iter().map(|path| (path.as_str(), true)))
     }
 }
 

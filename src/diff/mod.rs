@@ -4,6 +4,7 @@
 //! directory of a build ─┐
 //! disk image ───────────┼─ read ──> Subject ─┐
 //! manifest.json ────────┘           Subject ─┴─ difference ──> Difference     what differs
+//!                                            └─ explain ─────> Explanation    because of which input
 //! ```
 //!
 //! Flows in: two [`Subject`]s. Flows out: values that `cli` shows as text, JSON or Markdown. A [`Subject`] is anything
@@ -12,11 +13,13 @@
 //! Nothing is verified here, see [`crate::verify`].
 //!
 //! Invariants: lists are in the order of their names, so equal subjects give equal texts. What could not be compared
-//! stands in [`Difference::not_compared`] with its reason: silence means equality.
+//! stands in [`Difference::not_compared`] with its reason: silence means equality. [`explain`] names an input only
+//! where it follows from what was recorded; where it does not, it says `unknown`.
 
 mod accounts;
 mod boot;
 mod changelog;
+mod explain;
 mod files;
 mod packages;
 mod read;
@@ -28,6 +31,7 @@ use serde::Serialize;
 pub use accounts::{Account, AccountChange};
 pub use boot::{BootDifference, CommandLine, PartChange, WordChange};
 pub use changelog::{Entry, entries, entries_between};
+pub use explain::{Effect, Explanation, Node, RecipeChange, explain};
 pub use files::{FileChange, FilesDifference};
 pub use packages::{PackageChange, PackagesDifference};
 pub use read::read;

@@ -39,6 +39,12 @@ pub struct PackagesDifference {
 }
 
 impl PackagesDifference {
+    /// Set and name of every package that differs.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let changed = self.changed.iter().map(|change| &change.after);
+        changed.chain(&self.added).chain(&self.removed).map(|package| (&*package.set, &*package.name))
+    }
+
     /// Whether the lists are equal.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()

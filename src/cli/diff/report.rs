@@ -128,7 +128,7 @@ impl Report {
 }
 
 /// Nothing that an image holds may steer a terminal.
-fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
@@ -197,14 +197,19 @@ fn root_hash(found: &Difference) -> String {
 }
 
 /// The first digits of what looks like a digest; all else as it is.
-fn short(text: &str) -> String {
+pub(in crate::cli) fn short(text: &str) -> String {
     let is_digest = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_digest { format!("{}…", &text[..DIGITS]) } else { printable(text) }
 }
 
 fn arrow(field: &Field) -> String {
+    arrow_text(&field.before, &field.after)
+}
+
+/// Two values, digests shortened.
+pub(in crate::cli) fn arrow_text(before: &Option<String>, after: &Option<String>) -> String {
     let side = |value: &Option<String>| value.as_deref().map_or("none".to_owned(), short);
-    format!("{} → {}", side(&field.before), side(&field.after))
+    format!("{} → {}", side(before), side(after))
 }
 
 fn line(sign: char, name: &str, detail: String) -> Line {
