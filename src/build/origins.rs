@@ -79,10 +79,41 @@ fn same_content(one: &Content, other: &Content) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
+    use crate::rootfs::deb::{Entry, EntryKind};
     use crate::tree::Metadata;
 
     fn file(text: &str) -> Node {
         Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(Content::from_bytes(text)) }
+    }
+
+    fn shipped(path: &str, text: &str) -> Entry {
+        Entry {
+            path: path.into(),
+            kind: EntryKind::File { offset: 0, size: text.len() as u64, digest: Digest::of(text.as_bytes()) },
+            metadata: Metadata::with_mode(0o644),
+            user: b"root".to_vec(),
+            group: b"root".to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_differs_from_what_packages_ship_was_written_while_they_were_configured() {
+        let mut tree = Tree::default();
+        tree.make_directories(b"usr/lib", &Metadata::with_mode(0o755)).unwrap();
+        tree.insert(b"lib", Node { metadata: Metadata::with_mode(0o777), kind: Kind::Symlink(b"usr/lib".to_vec()) })
+            .unwrap();
+        for (path, text) in [("a", "a"), ("b", "edited"), ("made", "m"), ("owned", "o")] {
+            tree.insert(format!("usr/lib/{path}").as_bytes(), file(text)).unwrap();
+        }
+        let owned = tree.lookup(b"usr/lib/owned").unwrap();
+        tree.node_mut(owned).metadata.uid = 7;
+        let entries = ["a", "b", "owned"].map(|name| shipped(&format!("lib/{name}"), &name[..1])).to_vec();
+        let control = "Package: p\nVersion: 1\nArchitecture: all\n".to_owned();
+        let package = UnpackedPackage::from_parts("p", "1", "all", control, Vec::new(), entries);
+        let origins = Origins::configured(&tree, &[package]);
+        let written: Vec<&str> = origins.written().keys().map(|path| std::str::from_utf8(path).unwrap()).collect();
+        assert_eq!(written, ["", "lib", "usr", "usr/lib", "usr/lib/b", "usr/lib/made", "usr/lib/owned"]);
     }
 
     #[test]

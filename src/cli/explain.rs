@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::diff::report::{arrow_text, printable, short};
 use super::{Failure, Output};
 use crate::diff::{self, Effect, Explanation, RecipeChange};
+use crate::manifest::Step;
 
 /// Explain why two images differ: the chain from an input (the recipe, a package index, adamant itself) to the digest.
 ///
@@ -109,10 +110,11 @@ impl Writer<'_> {
             Effect::RootHash { before, after } => format!("the root hash: {} → {}", short(before), short(after)),
             Effect::Partition { partition } => format!("the partition {partition}"),
             Effect::Section { name } => format!("{name} in the kernel image"),
-            Effect::Files { paths } => self.files(paths),
+            Effect::Records => "what the manifest says of the inputs; the disk is the same".to_owned(),
+            Effect::Files { by, paths } => format!("{}{}", self.files(paths), written(by)),
             Effect::Times { count } => format!("the times of {count} files, which are otherwise the same"),
             Effect::Identifiers => "UUIDs, labels and salt, which come from name and version".to_owned(),
-            Effect::InstalledPackages => "the packages of the system".to_owned(),
+            Effect::InstalledPackages => "the packages of the system, all of which scripts find".to_owned(),
             Effect::Package { set, name, before, after, repository } => {
                 let set = if set == "system" { String::new() } else { format!(" in the set {set}") };
                 let from = repository.as_ref().map_or(String::new(), |repository| format!(", from {repository}"));
@@ -145,6 +147,21 @@ impl Writer<'_> {
             more => format!("{list} and {more} more files"),
         }
     }
+}
+
+/// What wrote files that are not as a package ships them.
+fn written(by: &[Step]) -> String {
+    let words = |step: &Step| match step {
+        Step::Configure => "by dpkg and scripts while packages were configured",
+        Step::Normalise => "where what no image keeps was taken out",
+        Step::Settings => "from the recipe's name, version and settings",
+        Step::Accounts => "from the recipe's users and groups",
+        Step::State => "for the way in which the machine keeps state",
+        Step::Files => "from the recipe's files",
+        Step::Units => "from the recipe's units",
+    };
+    let words: Vec<&str> = by.iter().map(words).collect();
+    if words.is_empty() { String::new() } else { format!(" (written {})", words.join(", ")) }
 }
 
 fn recipe(change: &RecipeChange) -> String {

@@ -230,3 +230,44 @@ fn initrd_files(content: &Content) -> Result<Vec<manifest::File>, String> {
     let tree = cpio::read(Arc::new(bytes)).map_err(|error| refuse(&error))?;
     manifest::files(&tree).map_err(|error| refuse(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_moved_changed_or_went_are_told_apart() {
+        let change = |before: Option<&str>, after: Option<&str>| WordChange {
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        assert_eq!(words("a b=1 c", "a  b=2 c d"), [change(Some("b=1"), Some("b=2")), change(None, Some("d"))]);
+        assert_eq!(words("console=a console=b", "console=b"), [change(Some("console=a"), None)]);
+        // The order counts: the last console is the one.
+        assert_eq!(words("x y", "y x"), [change(Some("x"), Some("x"))]);
+        assert_eq!(words("", "quiet"), [change(None, Some("quiet"))]);
+        assert_eq!(words("a  b", "a b"), []);
+        let long = "w ".repeat(WORDS_MAX + 1);
+        assert_eq!(words(&long, "a").len(), 1);
+    }
+
+    #[test]
+    fn parts_are_paired_by_name_and_number() {
+        let part = |size: &str| vec![("size", size.to_owned())];
+        let before = [(".a", part("1")), (".a", part("2")), (".gone", part("3"))];
+        let after = [(".a", part("1")), (".new", part("4")), (".a", part("5"))];
+        let found = compare_parts(&before, &after);
+        let list: Vec<_> = found
+            .iter()
+            .map(|part| (part.part.as_str(), part.changes[0].before.as_deref(), part.changes[0].after.as_deref()))
+            .collect();
+        assert_eq!(list, [(".new", None, Some("4")), (".a", Some("2"), Some("5")), (".gone", Some("3"), None)]);
+    }
+
+    #[test]
+    fn an_initrd_that_is_none_is_refused() {
+        for bytes in [&b""[..], b"abc", b"\x28\xb5\x2f\xfd broken", b"no archive at all"] {
+            assert!(initrd_files(&Content::from_bytes(bytes)).is_err());
+        }
+    }
+}

@@ -26,6 +26,9 @@ mod read;
 mod subject;
 mod units;
 
+#[cfg(test)]
+mod tests;
+
 use serde::Serialize;
 
 pub use accounts::{Account, AccountChange};

@@ -27,7 +27,7 @@ pub struct PackageChange {
     pub changelog: Vec<Entry>,
 }
 
-/// How two lists of packages differ; each list by set and name.
+/// How two lists of packages differ; each list by set, the system's first, and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PackagesDifference {
     /// Only in the second.
@@ -114,9 +114,15 @@ fn compare_lists<'p>(
     }
     difference.removed = old.into_values().cloned().collect();
     difference.changed = pairs.into_iter().filter_map(|(before, after)| change(before, after)).collect();
-    difference.added.sort();
-    difference.changed.sort_by(|a, b| a.after.cmp(&b.after));
+    difference.added.sort_by(order);
+    difference.removed.sort_by(order);
+    difference.changed.sort_by(|a, b| order(&a.after, &b.after));
     difference
+}
+
+/// What runs comes before what boots it.
+fn order(one: &Package, other: &Package) -> std::cmp::Ordering {
+    (one.set != "system", one).cmp(&(other.set != "system", other))
 }
 
 fn change(before: &Package, after: &Package) -> Option<PackageChange> {

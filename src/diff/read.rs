@@ -77,6 +77,7 @@ fn image(label: String, parts: &Parts, manifest: Option<Manifest>, directory: &P
         files,
         tree: Some(tree),
         initrd,
+        digest: manifest.as_ref().map(Manifest::digest),
         manifest,
     })
 }

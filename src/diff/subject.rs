@@ -75,6 +75,8 @@ pub struct Subject {
     pub initrd: Option<Content>,
     /// What the builder said.
     pub manifest: Option<Manifest>,
+    /// The image digest: that of the manifest.
+    pub digest: Option<Digest>,
 }
 
 impl From<manifest::Package> for Package {
@@ -105,6 +107,7 @@ impl Subject {
             files: manifest.files.iter().map(manifest::File::bare).collect(),
             tree: None,
             initrd: None,
+            digest: Some(manifest.digest()),
             manifest: Some(manifest),
         }
     }
@@ -117,7 +120,7 @@ impl Subject {
             name: self.name.clone(),
             version: self.version.clone(),
             architecture: self.architecture.to_string(),
-            digest: self.manifest.as_ref().map(|manifest| manifest.digest().to_string()),
+            digest: self.digest.map(|digest| digest.to_string()),
             root_hash: self.verity.root_hash.to_string(),
         }
     }

@@ -127,3 +127,61 @@ fn units(files: &[File]) -> BTreeMap<&str, Unit<'_>> {
     }
     units
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Content, Kind, Metadata, Node, Tree};
+
+    fn files(list: &[(&str, &str)]) -> Vec<File> {
+        let mut tree = Tree::default();
+        for (path, text) in list {
+            let (parent, _) = crate::tree::split(path.as_bytes()).unwrap();
+            tree.make_directories(parent, &Metadata::with_mode(0o755)).unwrap();
+            let kind = match text.strip_prefix("-> ") {
+                Some(target) => Kind::Symlink(target.into()),
+                None => Kind::File(Content::from_bytes(*text)),
+            };
+            tree.insert(path.as_bytes(), Node { metadata: Metadata::with_mode(0o644), kind }).unwrap();
+        }
+        crate::manifest::files(&tree).unwrap()
+    }
+
+    #[test]
+    fn units_are_enabled_masked_overridden_and_extended_as_systemd_sees_it() {
+        let before = files(&[
+            ("usr/lib/systemd/system/a.service", "1"),
+            ("usr/lib/systemd/system/b.service", "1"),
+            ("usr/lib/systemd/system/c.timer", "1"),
+            ("usr/lib/systemd/system/sysinit.target.wants/b.service", "-> ../b.service"),
+            ("usr/lib/systemd/system/t@.service", "1"),
+            ("usr/lib/systemd/system/notes.txt", "1"),
+        ]);
+        let after = files(&[
+            ("usr/lib/systemd/system/a.service", "1"),
+            ("etc/systemd/system/a.service", "-> /dev/null"),
+            ("usr/lib/systemd/system/b.service", "1"),
+            ("usr/lib/systemd/system/sysinit.target.wants/b.service", "-> ../b.service"),
+            ("etc/systemd/system/b.service.d/more.conf", "x"),
+            ("etc/systemd/system/timers.target.requires/c.timer", "-> /usr/lib/systemd/system/c.timer"),
+            ("usr/lib/systemd/system/c.timer", "2"),
+            ("usr/lib/systemd/system/t@.service", "1"),
+            ("etc/systemd/system/getty.target.wants/t@x.service", "-> /usr/lib/systemd/system/t@.service"),
+            ("usr/lib/systemd/system/notes.txt", "2"),
+        ]);
+        let found = compare(&before, &after);
+        let list: Vec<_> = found.iter().map(|unit| (unit.unit.as_str(), unit.before, unit.after)).collect();
+        let (present, enabled, masked) = (Some(UnitState::Present), Some(UnitState::Enabled), Some(UnitState::Masked));
+        let expected = [
+            ("a.service", present, masked),
+            ("b.service", present, present),
+            ("c.timer", present, enabled),
+            ("t@x.service", None, enabled),
+        ];
+        assert_eq!(list, expected);
+        assert_eq!(found[1].files, ["/etc/systemd/system/b.service.d/more.conf"]);
+        assert_eq!(found[2].links_added, ["/etc/systemd/system/timers.target.requires/c.timer"]);
+        assert_eq!(found[2].files, ["/usr/lib/systemd/system/c.timer"]);
+        assert_eq!(compare(&after, &after), []);
+    }
+}

@@ -328,4 +328,6 @@ impl Manifest {
 }
 
 #[cfg(test)]
+pub(crate) use tests::sample;
+#[cfg(test)]
 mod tests;

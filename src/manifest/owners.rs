@@ -80,3 +80,65 @@ fn diversions(tree: &Tree) -> Result<BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>, File
     };
     Ok(lines.chunks_exact(3).map(entry).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::tree::{Metadata, Node};
+
+    fn package(set: &str, name: &str, architecture: &str) -> Package {
+        let [set, name, architecture] = [set, name, architecture].map(str::to_owned);
+        Package { set, name, architecture, version: "1".into(), sha256: Digest::of(b""), from: None }
+    }
+
+    #[test]
+    fn owners_are_found_through_merged_directories_diversions_and_architectures() {
+        let mut tree = Tree::default();
+        let file =
+            |text: &str| Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(Content::from_bytes(text)) };
+        for path in ["usr/lib", "var/lib/dpkg/info", "usr/bin"] {
+            tree.make_directories(path.as_bytes(), &Metadata::with_mode(0o755)).unwrap();
+        }
+        let link = Node { metadata: Metadata::with_mode(0o777), kind: Kind::Symlink(b"usr/lib".to_vec()) };
+        tree.insert(b"lib", link).unwrap();
+        for path in ["usr/lib/a", "usr/bin/b", "usr/bin/b.a", "usr/bin/unowned"] {
+            tree.insert(path.as_bytes(), file("")).unwrap();
+        }
+        let info = [
+            ("a:amd64.list", "/.\n/lib\n/lib/a\n/usr/bin\n/usr/bin/b\n/usr/bin/gone\n"),
+            ("b.list", "/.\n/usr/bin\n/usr/bin/b\n"),
+            ("b.postinst", "/usr/bin/unowned"),
+            ("initrd-only.list", "/usr/bin/unowned\n"),
+            ("format", "1\n"),
+        ];
+        for (name, text) in info {
+            tree.insert(format!("var/lib/dpkg/info/{name}").as_bytes(), file(text)).unwrap();
+        }
+        tree.insert(b"var/lib/dpkg/diversions", file("/usr/bin/b\n/usr/bin/b.a\nb\n")).unwrap();
+        let packages = [
+            package("initrd", "initrd-only", "amd64"),
+            package("system", "a", "i386"),
+            package("system", "a", "amd64"),
+            package("system", "b", "all"),
+        ];
+        let found = owners(&tree, &packages).unwrap();
+        let found: Vec<(&str, u32)> =
+            found.iter().map(|(path, owner)| (std::str::from_utf8(path).unwrap(), *owner)).collect();
+        let expected = [
+            ("lib", 2),
+            ("usr/bin/b", 3),
+            ("usr/bin/b.a", 2),
+            ("usr/lib/a", 2),
+            ("var/lib/dpkg/info/a:amd64.list", 2),
+            ("var/lib/dpkg/info/b.list", 3),
+            ("var/lib/dpkg/info/b.postinst", 3),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_tree_without_a_database_has_no_owners() {
+        assert_eq!(owners(&Tree::default(), &[package("system", "a", "all")]).unwrap(), BTreeMap::new());
+    }
+}

@@ -19,7 +19,7 @@ fn tree() -> Tree {
     tree
 }
 
-fn sample() -> Manifest {
+pub(crate) fn sample() -> Manifest {
     let digest = Digest::of(b"");
     Manifest {
         schema: SCHEMA,

@@ -167,6 +167,9 @@ fn summary(found: &Difference) -> Vec<String> {
         let times = counted(files.retimed.len(), "with another time only");
         changes(what, files.changed.len(), files.added.len(), files.removed.len(), times)
     };
+    let units = |before: bool, after: bool| {
+        found.units.iter().filter(|unit| (unit.before.is_some(), unit.after.is_some()) == (before, after)).count()
+    };
     let boot = &found.boot;
     let names = |what: &str, parts: &[PartChange]| {
         let names: Vec<&str> = parts.iter().map(|part| part.part.as_str()).collect();
@@ -176,16 +179,20 @@ fn summary(found: &Difference) -> Vec<String> {
         Some(root_hash(found)),
         changes("packages", packages.changed.len(), packages.added.len(), packages.removed.len(), None),
         files_line("files", files),
-        (!found.units.is_empty()).then(|| format!("units: {}", found.units.len())),
+        changes("units", units(true, true), units(false, true), units(true, false), None),
         accounts("users", &found.users),
         accounts("groups", &found.groups),
         boot.kernel.as_ref().map(|kernel| format!("kernel: {}", arrow(kernel))),
-        boot.command_line.as_ref().map(|line| format!("command line: {} words", line.words.len())),
+        boot.command_line.as_ref().map(|line| format!("command line: {}", words(line.words.len()))),
         boot.initrd.as_ref().and_then(|initrd| files_line("initrd", initrd)),
         names("sections of the kernel image", &boot.sections),
         names("partitions", &boot.partitions),
     ];
     lines.into_iter().flatten().collect()
+}
+
+fn words(count: usize) -> String {
+    if count == 1 { "1 word".to_owned() } else { format!("{count} words") }
 }
 
 fn root_hash(found: &Difference) -> String {
@@ -320,7 +327,14 @@ fn kernel(found: &Difference) -> Vec<Line> {
     lines.extend(found.boot.kernel.as_ref().map(|kernel| line('~', "kernel", arrow(kernel))));
     for change in found.boot.command_line.iter().flat_map(|line| &line.words) {
         lines.push(match (&change.before, &change.after) {
-            (Some(before), Some(after)) => line('~', before, format!("→ {}", printable(after))),
+            // The order of words counts.
+            (Some(before), Some(after)) if before == after => line('~', before, "stands elsewhere".to_owned()),
+            (Some(before), Some(after)) => match (before.split_once('='), after.split_once('=')) {
+                (Some((key, before)), Some((_, after))) => {
+                    line('~', key, format!("{} → {}", short(before), short(after)))
+                }
+                _ => line('~', before, format!("→ {}", printable(after))),
+            },
             (Some(before), None) => line('-', before, String::new()),
             (None, after) => line('+', after.as_deref().unwrap_or_default(), String::new()),
         });

@@ -18,7 +18,7 @@ impl Chain<'_> {
     /// Nodes of all files that differ, those with the same causes together.
     pub(super) fn files(&mut self) -> Vec<usize> {
         let files = &self.difference.files;
-        let mut groups: BTreeMap<Causes, Vec<String>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Causes, Vec<Step>), Vec<String>> = BTreeMap::new();
         if let Some((old, new)) = self.records {
             let (old, new) = (by_path(old), by_path(new));
             for (path, times_only) in files.paths() {
@@ -28,19 +28,27 @@ impl Chain<'_> {
                     continue;
                 }
                 let causes = self.file(path, before, after);
-                groups.entry(causes).or_default().push(path.to_owned());
+                let by: BTreeSet<Step> = [before, after].into_iter().flatten().filter_map(|o| o.file.by).collect();
+                groups.entry((causes, by.into_iter().collect())).or_default().push(path.to_owned());
             }
         } else {
             let paths: Vec<String> = files.paths().map(|(path, _)| path.to_owned()).collect();
             if !paths.is_empty() {
                 let because = vec![self.unknown("")];
-                groups.insert(Causes { because, perhaps: Vec::new() }, paths);
+                groups.insert((Causes { because, perhaps: Vec::new() }, Vec::new()), paths);
             }
         }
+        let mut groups: Vec<(Vec<String>, (Causes, Vec<Step>))> = groups
+            .into_iter()
+            .map(|(causes, mut paths)| {
+                paths.sort();
+                (paths, causes)
+            })
+            .collect();
+        groups.sort();
         let mut nodes = Vec::new();
-        for (causes, mut paths) in groups {
-            paths.sort();
-            nodes.push(self.node(Effect::Files { paths }, |_| causes));
+        for (paths, (causes, by)) in groups {
+            nodes.push(self.node(Effect::Files { by, paths }, |_| causes));
         }
         let count = files.retimed.len();
         if let Some(epoch) = self.epoch().filter(|_| count > 0) {

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use self::packages::Needs;
 use super::{Difference, Identity, Subject, difference};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Step};
 
 /// Something that differs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,8 +58,12 @@ pub enum Effect {
         /// Its name.
         name: String,
     },
+    /// What the manifest says of recipe, lock and tool; the disk is the same.
+    Records,
     /// Files of the root file system that have the same cause.
     Files {
+        /// Steps of the builds that wrote them; none if they are as packages ship them, or if it is not known.
+        by: Vec<Step>,
         /// Where they are.
         paths: Vec<String>,
     },
@@ -267,7 +271,7 @@ impl<'a> Chain<'a> {
     }
 
     fn image(&mut self) {
-        let digest = |subject: &Subject| subject.manifest.as_ref().map(|manifest| manifest.digest().to_string());
+        let digest = |subject: &Subject| subject.digest.map(|digest| digest.to_string());
         let effect = Effect::Image { before: digest(self.before), after: digest(self.after) };
         self.node(effect, |chain| {
             let mut because = Vec::new();
@@ -278,10 +282,12 @@ impl<'a> Chain<'a> {
             }
             because.extend(partitions.iter().filter(|part| *part != "root").map(|part| chain.partition(part)));
             if because.is_empty() {
-                // The same disk: what differs is only what the manifest says of its inputs.
-                because.extend(chain.inputs());
+                because.push(chain.node(Effect::Records, |chain| {
+                    let because = chain.inputs();
+                    chain.or_unknown(Causes { because, perhaps: Vec::new() }, "recipe, indexes and tool are the same")
+                }));
             }
-            chain.or_unknown(Causes { because, perhaps: Vec::new() }, "the disk is the same")
+            Causes { because, perhaps: Vec::new() }
         });
     }
 
