@@ -130,26 +130,35 @@ fn partition(partition: &manifest::Partition) -> Part<'_> {
 
 /// In the order of `after`, what was removed last. Parts of one name are told apart by how many came before.
 fn compare_parts(before: &[Part<'_>], after: &[Part<'_>]) -> Vec<PartChange> {
-    fn numbered<'p>(parts: &'p [Part<'p>]) -> Vec<((&'p str, usize), &'p [(&'static str, String)])> {
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-        let number = |(name, fields): &'p Part<'p>| {
-            let count = seen.entry(name).or_default();
-            *count += 1;
-            ((*name, *count), fields.as_slice())
-        };
-        parts.iter().map(number).collect()
-    }
     let mut old: BTreeMap<_, _> = numbered(before).into_iter().collect();
-    let mut pairs: Vec<_> = numbered(after).into_iter().map(|(key, new)| (key, old.remove(&key), Some(new))).collect();
-    pairs.extend(old.into_iter().map(|(key, old)| (key, Some(old), None)));
-    let change = |((name, _), old, new): ((&str, usize), Option<&[(&'static str, String)]>, Option<&[_]>)| {
-        let fields: Vec<&'static str> = old.or(new)?.iter().map(|(name, _)| *name).collect();
-        let value = |part: Option<&[(&'static str, String)]>, index: usize| part.map(|part| part[index].1.clone());
-        let values = fields.iter().enumerate().map(|(index, field)| (*field, value(old, index), value(new, index)));
-        let changes = changed(values);
-        (!changes.is_empty()).then(|| PartChange { part: name.to_owned(), changes })
+    let mut found = Vec::new();
+    for (key, new) in numbered(after) {
+        let old = old.remove(&key);
+        found.extend(part_change(key.0, old, Some(new)));
+    }
+    found.extend(old.into_iter().filter_map(|((name, _), old)| part_change(name, Some(old), None)));
+    found
+}
+
+type Fields = [(&'static str, String)];
+type Numbered<'p> = ((&'p str, usize), &'p Fields);
+
+fn numbered<'p>(parts: &'p [Part<'p>]) -> Vec<Numbered<'p>> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let number = |(name, fields): &'p Part<'p>| {
+        let count = seen.entry(name).or_default();
+        *count += 1;
+        ((*name, *count), fields.as_slice())
     };
-    pairs.into_iter().filter_map(change).collect()
+    parts.iter().map(number).collect()
+}
+
+/// All parts have the same fields in the same order.
+fn part_change(name: &str, old: Option<&Fields>, new: Option<&Fields>) -> Option<PartChange> {
+    let value = |part: Option<&Fields>, index: usize| part.map(|part| part[index].1.clone());
+    let fields = old.or(new)?.iter().enumerate();
+    let changes = changed(fields.map(|(index, (field, _))| (*field, value(old, index), value(new, index))));
+    (!changes.is_empty()).then(|| PartChange { part: name.to_owned(), changes })
 }
 
 /// The words in which two command lines differ: what a longest common subsequence leaves, a removed and an added word

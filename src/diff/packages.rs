@@ -106,8 +106,9 @@ fn compare_lists<'p>(
     }
     for package in added {
         // `all` became `amd64`, or the other way round: still the same package.
-        let other = old.iter().find(|((set, name, _), _)| (*set, *name) == (&*package.set, &*package.name));
-        match other.map(|(key, _)| *key).and_then(|key| old.remove(&key)) {
+        let other = old.range((&*package.set, &*package.name, "")..).next().map(|(key, _)| *key);
+        let other = other.filter(|(set, name, _)| (*set, *name) == (&*package.set, &*package.name));
+        match other.and_then(|key| old.remove(&key)) {
             Some(before) => pairs.push((before, package)),
             None => difference.added.push(package.clone()),
         }

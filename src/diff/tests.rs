@@ -199,6 +199,18 @@ fn what_nothing_recorded_explains_is_unknown() {
 }
 
 #[test]
+fn a_directory_that_packages_share_differs_because_of_them() {
+    let mut after = updated();
+    after.packages.push(package("system", "zz", "1"));
+    let directory = File { path: "/usr/share".into(), ..after.files[0].clone() };
+    after.files.push(directory);
+    let found = explained(first(), after);
+    let is = |node: &&Node| matches!(&node.effect, Effect::Files { paths, .. } if paths.contains(&"/usr/share".into()));
+    let causes = &found.nodes.iter().find(is).unwrap().because;
+    assert_eq!(causes.iter().map(|i| &found.nodes[*i].effect).collect::<Vec<_>>(), [&Effect::InstalledPackages]);
+}
+
+#[test]
 fn a_new_tool_may_be_the_cause_but_not_of_what_packages_ship() {
     let mut after = updated();
     after.tool.version = "0.2.0".into();

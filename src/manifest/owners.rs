@@ -68,10 +68,13 @@ fn read(content: &Content, path: impl Fn() -> Vec<u8>) -> Result<Vec<u8>, FileEr
     content.to_vec().map_err(refuse)
 }
 
-/// Contested path to new path and the package that diverts; three lines each.
-fn diversions(tree: &Tree) -> Result<BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>, FileError> {
-    let Some(id) = tree.lookup(DIVERSIONS) else { return Ok(BTreeMap::new()) };
-    let Kind::File(content) = &tree.node(id).kind else { return Ok(BTreeMap::new()) };
+/// Contested path to new path and the package that diverts.
+type Diversions = BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>;
+
+/// Three lines each.
+fn diversions(tree: &Tree) -> Result<Diversions, FileError> {
+    let Some(id) = tree.lookup(DIVERSIONS) else { return Ok(Diversions::new()) };
+    let Kind::File(content) = &tree.node(id).kind else { return Ok(Diversions::new()) };
     let text = read(content, || DIVERSIONS.to_vec())?;
     let lines: Vec<&TreePath> = text.split(|byte| *byte == b'\n').collect();
     let entry = |lines: &[&[u8]]| {

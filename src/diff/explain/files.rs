@@ -38,13 +38,8 @@ impl Chain<'_> {
                 groups.insert((Causes { because, perhaps: Vec::new() }, Vec::new()), paths);
             }
         }
-        let mut groups: Vec<(Vec<String>, (Causes, Vec<Step>))> = groups
-            .into_iter()
-            .map(|(causes, mut paths)| {
-                paths.sort();
-                (paths, causes)
-            })
-            .collect();
+        let mut groups: Vec<_> = groups.into_iter().map(|(causes, paths)| (paths, causes)).collect();
+        groups.iter_mut().for_each(|(paths, _)| paths.sort());
         groups.sort();
         let mut nodes = Vec::new();
         for (paths, (causes, by)) in groups {
@@ -65,6 +60,8 @@ impl Chain<'_> {
         let shipped = sides().any(|origin| origin.file.by.is_none());
         // What a package ships changes with it, what dpkg keeps about a package too: no other input is read.
         if steps.is_empty() || path.starts_with(DPKG_INFO) && !own.is_empty() {
+            // As packages ship it, and more than one does: a directory.
+            let own = if packages.is_empty() { self.installed_packages().into_iter().collect() } else { own };
             let why = match packages.is_empty() {
                 true => "it belongs to no package and no step is said to have written it",
                 false => "its package is the same, and no step is said to have written it",
