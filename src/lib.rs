@@ -27,6 +27,7 @@
 //! | [`disk`] | partition table, layout, sparse output | yes |
 //! | [`manifest`] | what an image is said to be | yes |
 //! | [`verify`], [`inspect`] | what an image is, from its bytes, by readers only | yes |
+//! | [`diff`] | in what two images differ, and why | yes |
 //! | [`build`] | the stages in their order, with store and network | |
 //! | [`vm`] | QEMU machines and what their guests report | |
 //! | [`telemetry`] | events, and how people see them | |
@@ -59,6 +60,7 @@ pub mod architecture;
 pub mod boot;
 pub mod build;
 pub mod cli;
+pub mod diff;
 pub mod digest;
 pub mod disk;
 pub mod filesystem;

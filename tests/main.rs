@@ -3,6 +3,7 @@
 mod apt;
 mod boot;
 mod cli;
+mod diff;
 mod disk;
 mod edits;
 mod erofs;

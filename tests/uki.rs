@@ -179,6 +179,8 @@ fn a_section_without_bytes_in_the_file_may_stand_anywhere() {
     let pe = Pe::read(Content::from_bytes(file.clone())).unwrap();
     let empty = pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes("") }]).unwrap();
     assert_eq!(empty.to_vec().unwrap()[0x600..], file[0x600..]);
-    let room = pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes("x") }]);
-    assert!(matches!(room, Err(PeError::Room { size: 1, room: 0, .. })));
+    let moved = pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes("x") }]).unwrap();
+    let moved = Pe::read(moved).unwrap();
+    assert_eq!(moved.content(moved.section(".osrel").unwrap()).to_vec().unwrap(), b"x");
+    assert_eq!(moved.sections.len(), 2);
 }

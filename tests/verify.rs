@@ -7,6 +7,8 @@ use std::path::Path;
 use adamant::digest::Digest;
 use adamant::disk::{ESP, Entry};
 use adamant::inspect;
+use adamant::lock::{Lock, LockedIndex, LockedPackage};
+use adamant::recipe::RecipeField;
 use adamant::tree::{Content, Kind, Node, NodeId};
 use adamant::verify::{self, Failure, Problem, Verified};
 use adamant::verity;
@@ -269,6 +271,76 @@ fn names_what_the_manifest_says_otherwise() {
     assert!(matches!(&failure.problem, Problem::Digest { what, .. } if &**what == "the disk image"), "{failure}");
     let failure = check(&|manifest| manifest.disk.file = "../minimal_1_amd64.raw".into());
     assert!(matches!(&failure.problem, Problem::FileName { .. }), "{failure}");
+}
+
+/// An image whose manifest says what it was made from.
+fn with_records() -> Sketch {
+    let package = |name: &str, version: &str| LockedPackage {
+        name: name.into(),
+        version: version.into(),
+        architecture: "amd64".into(),
+        repository: "debian".into(),
+        size: 5,
+        digest: Digest::of(name.as_bytes()),
+        path: format!("pool/{name}.deb"),
+    };
+    let index = LockedIndex {
+        repository: "debian".into(),
+        suite: "trixie".into(),
+        component: "main".into(),
+        architecture: "amd64".into(),
+        date: 1_700_000_000,
+        size: 7,
+        digest: Digest::of(b"index"),
+    };
+    let sets = [("system", vec![package("base-files", "13.8")]), ("initrd", vec![package("udev", "257")])];
+    let mut sketch = Sketch {
+        recipe: vec![RecipeField { field: "version".into(), value: "1".into() }],
+        lock: Some(Lock {
+            request: Digest::of(b"request"),
+            architecture: "amd64".into(),
+            epoch: 1_700_000_000,
+            indexes: vec![index],
+            sets: sets.into_iter().map(|(set, packages)| (set.to_owned(), packages)).collect(),
+        }),
+        ..Sketch::default()
+    };
+    let info = adamant::tree::Metadata::with_mode(0o755);
+    sketch.tree.make_directories(b"var/lib/dpkg/info", &info).unwrap();
+    let list = "/.\n/usr\n/usr/bin\n/usr/bin/large\n";
+    sketch.tree.insert(b"var/lib/dpkg/info/base-files.list", file(list)).unwrap();
+    sketch
+}
+
+#[test]
+fn what_a_manifest_says_of_the_inputs_is_recomputed() {
+    let mut built = with_records().build();
+    verify::image(built.path()).unwrap();
+    let good = built.manifest.clone();
+    assert_eq!(good.locked().unwrap().to_text(), with_records().lock.unwrap().to_text());
+    let owned: Vec<&str> = good.files.iter().filter(|f| f.package.is_some()).map(|f| f.path.as_str()).collect();
+    let expected = ["/", "/usr", "/usr/bin", "/usr/bin/large", "/var/lib/dpkg/info/base-files.list"];
+    assert_eq!(owned, expected);
+    let mut check = |change: &dyn Fn(&mut adamant::manifest::Manifest)| {
+        built.manifest = good.clone();
+        change(&mut built.manifest);
+        built.write_manifest();
+        verify::image(built.path()).unwrap_err()
+    };
+    let digest = |failure: &Failure, expected: &str| {
+        assert!(matches!(&failure.problem, Problem::Digest { what, .. } if &**what == expected), "{failure}");
+    };
+    digest(&check(&|manifest| manifest.recipe[0].value = "2".into()), "the recipe in the manifest");
+    digest(&check(&|manifest| manifest.indexes[0].date += 1), "the lock in the manifest");
+    digest(&check(&|manifest| manifest.packages[1].from.as_mut().unwrap().size += 1), "the lock in the manifest");
+    digest(&check(&|manifest| manifest.lock.as_mut().unwrap().sets.push("more".into())), "the lock in the manifest");
+    assert!(matches!(check(&|manifest| manifest.packages[0].from = None).problem, Problem::Lock));
+    let large = good.files.iter().position(|file| file.path == "/usr/bin/large").unwrap();
+    for owner in [None, Some(0), Some(7)] {
+        let failure = check(&|manifest| manifest.files[large].package = owner);
+        let Problem::TreeFile { path, difference } = &failure.problem else { panic!("{failure}") };
+        assert_eq!((path.as_str(), *difference), ("/usr/bin/large", "belongs to another package"));
+    }
 }
 
 #[test]

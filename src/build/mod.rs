@@ -13,6 +13,7 @@
 pub mod image;
 pub mod kernel;
 pub mod lock;
+pub mod origins;
 pub mod output;
 pub mod packages;
 pub mod stages;
@@ -24,6 +25,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use self::origins::Origins;
 use self::output::{Output, OutputError};
 use self::packages::PackagesError;
 use self::stages::{Stage, Stages};
@@ -31,7 +33,7 @@ use crate::boot::initrd::InitrdError;
 use crate::digest::Digest;
 use crate::disk;
 use crate::lock::{Lock, LockedPackage};
-use crate::manifest::{self, DescribeError, Manifest, Package, Subject};
+use crate::manifest::{self, DescribeError, Manifest, Subject};
 use crate::recipe::{Diagnostics, Recipe, SourceContents};
 use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
 use crate::store::StoreError;
@@ -163,7 +165,8 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     );
     let (mut tree, (initrd, stub)) = (configured?, initrd?);
     let kernel = kernel::find(&tree)?;
-    system::finish(&mut tree, plan)?;
+    let mut origins = Origins::configured(&tree, system_packages);
+    system::finish(&mut tree, plan, &mut origins)?;
 
     let workspace = store.workspace()?;
     let arguments: Vec<String> = plan.recipe.command_line.iter().map(|at| at.value.clone()).collect();
@@ -182,9 +185,8 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
         workers: plan.workers,
     };
     let image = image::assemble(&parts, &workspace.path(), &stages)?;
-    let packages = everything_locked(plan.lock);
     let manifest =
-        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, packages, &output)?, false)))?;
+        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, &output)?, false)))?;
     output.publish()?;
     let file = |name: &str| target.join(name);
     Ok(Built {
@@ -197,33 +199,26 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     })
 }
 
-fn everything_locked(lock: &Lock) -> Vec<Package> {
-    let package = |set: &str, locked: &LockedPackage| Package {
-        set: set.to_owned(),
-        name: locked.name.clone(),
-        architecture: locked.architecture.clone(),
-        version: locked.version.clone(),
-        sha256: locked.digest,
-    };
-    lock.sets.iter().flat_map(|(set, packages)| packages.iter().map(move |locked| package(set, locked))).collect()
-}
-
 /// Writes disk, UKI, manifest and checksums into the output.
 fn write(
     plan: &Plan<'_>,
     parts: &image::Parts<'_>,
     image: &image::Image,
-    packages: Vec<Package>,
+    origins: &Origins,
     output: &Output,
 ) -> Result<Manifest, BuildError> {
     let seed = image::seed(parts.name, parts.version, parts.architecture);
+    let recipe = plan.recipe.record(plan.sources).unwrap_or_default();
     let subject = Subject {
         name: parts.name,
         version: parts.version,
         architecture: parts.architecture,
         epoch: plan.epoch,
-        recipe_sha256: plan.recipe.digest(plan.sources).unwrap_or(Digest::of(b"")),
+        recipe_sha256: crate::recipe::record_digest(&recipe),
         lock_sha256: Digest::of(plan.lock.to_text().as_bytes()),
+        recipe,
+        lock: Some(plan.lock),
+        written: origins.written(),
         state: plan.recipe.state,
         checks: &plan.recipe.checks,
         disk: &image.disk,
@@ -232,7 +227,7 @@ fn write(
         salt: image.salt,
         verity_uuid: seed.uuid(b"verity-uuid"),
         data_size: image.data_size,
-        packages,
+        packages: manifest::locked_packages(plan.lock),
         tree: parts.tree,
     };
     let (manifest, written) = rayon::join(

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use super::origins::Origins;
 use super::stages::Stages;
 use super::{BuildError, Plan};
 use crate::boot::state;
 use crate::lock::LockedPackage;
+use crate::manifest::Step;
 use crate::rootfs::deb::UnpackedPackage;
 use crate::rootfs::{self, SeedFile, Settings};
 use crate::store::{StageKey, Store};
@@ -58,16 +60,22 @@ pub fn configured(
     Ok((tree, result.cached))
 }
 
-/// Does to the configured `tree` what the recipe says, and takes away what is random or of this build only.
-pub fn finish(tree: &mut Tree, plan: &Plan<'_>) -> Result<(), BuildError> {
+/// Does to the configured `tree` what the recipe says, and takes away what is random or of this build only. `origins`
+/// takes note of what each step writes.
+pub fn finish(tree: &mut Tree, plan: &Plan<'_>, origins: &mut Origins) -> Result<(), BuildError> {
     let (recipe, epoch) = (plan.recipe, Timestamp::from_seconds(plan.epoch));
-    rootfs::normalise(tree, plan.epoch)?;
-    rootfs::system::apply(tree, recipe, epoch)?;
-    rootfs::users::apply(tree, recipe, epoch)?;
-    state::apply(tree, recipe.state, epoch)?;
-    rootfs::files::apply(tree, recipe, plan.sources, epoch)?;
-    rootfs::units::apply(tree, recipe, epoch)?;
-    Ok(())
+    let mut step = |step: Step, apply: &dyn Fn(&mut Tree) -> Result<(), BuildError>| {
+        let before = tree.clone();
+        apply(tree)?;
+        origins.note(step, &before, tree);
+        Ok::<_, BuildError>(())
+    };
+    step(Step::Normalise, &|tree| Ok(rootfs::normalise(tree, plan.epoch)?))?;
+    step(Step::Settings, &|tree| Ok(rootfs::system::apply(tree, recipe, epoch)?))?;
+    step(Step::Accounts, &|tree| Ok(rootfs::users::apply(tree, recipe, epoch)?))?;
+    step(Step::State, &|tree| Ok(state::apply(tree, recipe.state, epoch)?))?;
+    step(Step::Files, &|tree| Ok(rootfs::files::apply(tree, recipe, plan.sources, epoch)?))?;
+    step(Step::Units, &|tree| Ok(rootfs::units::apply(tree, recipe, epoch)?))
 }
 
 /// What sandboxes left at `path` for their user ids, removed with all that is there: a workspace of the store, or the

@@ -11,6 +11,8 @@
 pub mod boot;
 pub mod build;
 pub mod completions;
+pub mod diff;
+pub mod explain;
 mod failure;
 pub mod fetch;
 pub mod init;
@@ -82,6 +84,8 @@ enum Verb {
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
+    Diff(diff::Arguments),
+    Explain(explain::Arguments),
     Boot(boot::Arguments),
     Completions(completions::Arguments),
 }
@@ -122,6 +126,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Diff(arguments) => diff::run(&arguments, &output),
+        Verb::Explain(arguments) => explain::run(&arguments, &output),
         Verb::Boot(arguments) => boot::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };

@@ -1,16 +1,18 @@
 //! The manifest of an image that was just made.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use rayon::prelude::*;
 
-use super::{Disk, FileError, Manifest, Package, Partition, SCHEMA, Section, Tool, Uki, Verity};
-use super::{attributes_to_text, file_stem, files};
+use super::{Disk, File, FileError, Manifest, Package, Partition, SCHEMA, Section, Step, Tool, Uki, Verity};
+use super::{attributes_to_text, file_stem, files, inputs, owners, path_from_text};
 use crate::architecture::Architecture;
 use crate::boot::uki::{self, UkiError};
 use crate::digest::Digest;
 use crate::identifier::Uuid;
-use crate::recipe::{Check, State};
+use crate::lock::Lock;
+use crate::recipe::{Check, RecipeRecord, State};
 use crate::tree::{Content, Tree};
 use crate::verity::RootHash;
 
@@ -29,6 +31,12 @@ pub struct Subject<'a> {
     pub recipe_sha256: Digest,
     /// SHA-256 of the lock.
     pub lock_sha256: Digest,
+    /// The recipe, field by field; empty where it is not known.
+    pub recipe: RecipeRecord,
+    /// The lock, where it is known.
+    pub lock: Option<&'a Lock>,
+    /// Which step of the build last wrote the paths (without a leading slash) that are not as a package ships them.
+    pub written: &'a BTreeMap<Vec<u8>, Step>,
     /// What a running machine keeps.
     pub state: State,
     /// What is to be checked in a running machine.
@@ -91,6 +99,11 @@ impl Manifest {
         let stem = file_stem(subject.name, subject.version, subject.architecture);
         let mut packages = subject.packages.clone();
         packages.sort();
+        let mut files = files?;
+        if subject.lock.is_some() {
+            add_origins(&mut files, subject, &packages)?;
+        }
+        let (lock, indexes) = subject.lock.map(inputs::record).unzip();
         Ok(Self {
             schema: SCHEMA,
             name: subject.name.to_owned(),
@@ -100,6 +113,9 @@ impl Manifest {
             tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             recipe_sha256: subject.recipe_sha256,
             lock_sha256: subject.lock_sha256,
+            recipe: subject.recipe.clone(),
+            lock,
+            indexes: indexes.unwrap_or_default(),
             state: subject.state,
             checks: subject.checks.to_vec(),
             disk: Disk {
@@ -126,9 +142,21 @@ impl Manifest {
             },
             partitions: subject.disk.partitions.iter().zip(partitions).map(partition).collect(),
             packages,
-            files: files?,
+            files,
         })
     }
+}
+
+/// Says of each file whose it is and what wrote it.
+fn add_origins(files: &mut [File], subject: &Subject, packages: &[Package]) -> Result<(), FileError> {
+    let owners = owners(subject.tree, packages)?;
+    for file in files {
+        // It was made from bytes just now.
+        let Ok(path) = path_from_text(file.path.trim_start_matches('/')) else { continue };
+        file.package = owners.get(&path).copied();
+        file.by = subject.written.get(&path).copied();
+    }
+    Ok(())
 }
 
 fn section((section, sha256): (&crate::boot::pe::Section, &Digest)) -> Section {

@@ -51,6 +51,47 @@ pub struct File {
     /// Extended attributes, values in base64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub xattrs: BTreeMap<String, String>,
+    /// The package it belongs to by the package database in the image: its position in `packages`, from 0. Left out
+    /// where that is none, or more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<u32>,
+    /// The step of the build that last wrote it; left out where it is as its package ships it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Step>,
+}
+
+/// A step of a build that writes files. What it reads decides what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// dpkg and the packages' scripts, while packages are configured.
+    Configure,
+    /// What no image keeps is taken out.
+    Normalise,
+    /// The recipe's host name, locale, time zone; the image's name and version.
+    Settings,
+    /// The recipe's users and groups.
+    Accounts,
+    /// What belongs to the way in which a machine keeps state.
+    State,
+    /// The recipe's files, directories and symlinks.
+    Files,
+    /// The recipe's units.
+    Units,
+}
+
+impl File {
+    /// The same without what only the builder knows: `package` and `by`.
+    pub fn bare(&self) -> Self {
+        Self { package: None, by: None, ..self.clone() }
+    }
+
+    /// What the image's bytes say of it.
+    fn facts(&self) -> impl PartialEq {
+        let times = (self.mtime, self.mtime_nanoseconds);
+        let metadata = (&self.path, &self.kind, &self.mode, self.uid, self.gid, times, &self.xattrs);
+        (metadata, self.size, self.sha256, &self.target, &self.device, &self.hard_link_to)
+    }
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -125,12 +166,15 @@ fn line(tree: &Tree, path: &[u8], id: NodeId, sha256: Option<Digest>, hard_link_
         device,
         hard_link_to,
         xattrs: metadata.xattrs.iter().map(encode).collect(),
+        package: None,
+        by: None,
     }
 }
 
-/// The first difference: the number of the line, its path, and what differs. `None` if the lists are equal.
+/// The first difference: the number of the line, its path, and what differs. `None` if the lists are equal but for
+/// `package` and `by`, which no bytes say.
 pub fn compare(said: &[File], found: &[File]) -> Option<(usize, String, &'static str)> {
-    let index = said.iter().zip(found).take_while(|(said, found)| said == found).count();
+    let index = said.iter().zip(found).take_while(|(said, found)| said.facts() == found.facts()).count();
     let (said, found) = (said.get(index), found.get(index));
     let (said, found) = match (said, found) {
         (None, None) => return None,

@@ -34,11 +34,15 @@
 mod checksums;
 mod describe;
 mod files;
+mod inputs;
+mod owners;
 mod text;
 
 pub use checksums::{ChecksumsError, checksums, parse_checksums};
 pub use describe::{DescribeError, Subject};
-pub use files::{File, FileError, compare, files};
+pub use files::{File, FileError, Step, compare, files};
+pub use inputs::{Index, LockRecord, Place, locked_packages};
+pub use owners::owners;
 pub use text::{PathError, path_from_text, path_to_text};
 
 use schemars::JsonSchema;
@@ -47,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::digest::Digest;
 use crate::identifier::Uuid;
-use crate::recipe::{Check, State};
+use crate::recipe::{Check, RecipeRecord, State};
 use crate::verity::RootHash;
 
 /// The version of the format that this adamant reads and writes.
@@ -80,6 +84,15 @@ pub struct Manifest {
     /// SHA-256 of the lock's text.
     #[schemars(with = "String")]
     pub lock_sha256: Digest,
+    /// What the recipe says, field by field. The digest of these is `recipe_sha256`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipe: RecipeRecord,
+    /// What the lock says besides packages and indexes. The digest of all of it is `lock_sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockRecord>,
+    /// What the packages were chosen from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
     /// What a running machine keeps over a reboot.
     pub state: State,
     /// What `adamant boot --test` finds out in a running machine.
@@ -217,6 +230,9 @@ pub struct Package {
     /// SHA-256 of the .deb.
     #[schemars(with = "String")]
     pub sha256: Digest,
+    /// Where the .deb was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Place>,
 }
 
 /// Why a text is no manifest.
@@ -311,5 +327,7 @@ impl Manifest {
     }
 }
 
+#[cfg(test)]
+pub(crate) use tests::sample;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ fn tree() -> Tree {
     tree
 }
 
-fn sample() -> Manifest {
+pub(crate) fn sample() -> Manifest {
     let digest = Digest::of(b"");
     Manifest {
         schema: SCHEMA,
@@ -30,6 +30,9 @@ fn sample() -> Manifest {
         tool: Tool { name: "adamant".into(), version: "0.1.0".into() },
         recipe_sha256: digest,
         lock_sha256: digest,
+        recipe: Vec::new(),
+        lock: None,
+        indexes: Vec::new(),
         state: crate::recipe::State::Volatile,
         checks: vec![Check {
             name: "the page is served".into(),

@@ -107,13 +107,6 @@ impl Recipe {
         if found.is_empty() { Ok(contents) } else { Err(self.complain(found)) }
     }
 
-    /// Names all that the recipe says and all that its sources hold: the same digest, the same image from the same
-    /// lock. `None` if `contents` lacks a source.
-    pub fn digest(&self, contents: &SourceContents) -> Option<Digest> {
-        let sources = self.source_paths().into_iter().map(|path| contents.get(path)?.digest());
-        Some(digest_of("adamant.recipe/1", &(self, sources.collect::<Option<Vec<_>>>()?)))
-    }
-
     /// Names the part of the recipe that decides which packages are locked. Order does not count. `None` if
     /// `contents` lacks a key.
     pub fn lock_digest(&self, contents: &SourceContents) -> Option<Digest> {
@@ -161,7 +154,7 @@ fn sorted(requests: &[At<PackageRequest>]) -> Vec<String> {
 }
 
 /// Of the canonical text: JSON without spaces, fields in the order of the types.
-fn digest_of(label: &str, value: &impl Serialize) -> Digest {
+pub(super) fn digest_of(label: &str, value: &impl Serialize) -> Digest {
     let json = serde_json::to_vec(value).expect("structs, strings and numbers always serialise");
     let mut hasher = Hasher::new();
     hasher.update(label.as_bytes());

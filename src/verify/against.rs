@@ -10,14 +10,16 @@ use super::failure::{Failure, Problem};
 use super::parts::Parts;
 use crate::digest::Digest;
 use crate::manifest::{self, FILE_NAME, Manifest};
-use crate::tree::Content;
+use crate::tree::{Content, Tree};
 use crate::verity;
 
 /// What an image turned out to hold.
 pub(super) struct Found<'a> {
     pub parts: &'a Parts,
     pub verity: &'a verity::Verified,
-    /// Every name in the root file system.
+    /// The root file system.
+    pub tree: &'a Tree,
+    /// Every name in it.
     pub files: Vec<manifest::File>,
     /// Every package by the database in the root file system.
     pub packages: Option<Vec<Installed>>,
@@ -39,6 +41,7 @@ impl Found<'_> {
         self.compare_fields(said)?;
         self.compare_files(said, directory)?;
         self.compare_packages(said)?;
+        self.compare_inputs(said, directory)?;
         self.compare_digests(said, directory)
     }
 
@@ -144,6 +147,34 @@ impl Found<'_> {
             (None, None) => return Ok(()),
         };
         Err(self.parts.failure(self.parts.root.start, problem))
+    }
+
+    /// The recipe's fields and the lock have the digests that stand beside them; each file belongs to the package that
+    /// dpkg's database in the image says. Which step wrote a file, only the builder knows.
+    fn compare_inputs(&self, said: &Manifest, directory: &Path) -> Result<(), Failure> {
+        let manifest = |offset, problem| Failure { file: directory.join(FILE_NAME), offset, problem };
+        let digest = |what: &str, found: Digest, said: Digest| match found == said {
+            true => Ok(()),
+            false => Err(manifest(0, Problem::Digest { what: what.into(), found, said })),
+        };
+        if !said.recipe.is_empty() {
+            digest("the recipe in the manifest", crate::recipe::record_digest(&said.recipe), said.recipe_sha256)?;
+        }
+        if said.lock.is_none() {
+            return Ok(());
+        }
+        let lock = said.locked().ok_or_else(|| manifest(0, Problem::Lock))?;
+        digest("the lock in the manifest", Digest::of(lock.to_text().as_bytes()), said.lock_sha256)?;
+        let refuse = |error: manifest::FileError| self.parts.failure(self.parts.root.start, error.into());
+        let owners = manifest::owners(self.tree, &said.packages).map_err(refuse)?;
+        for (index, file) in said.files.iter().enumerate() {
+            let path = manifest::path_from_text(file.path.trim_start_matches('/')).unwrap_or_default();
+            if owners.get(&path).copied() != file.package {
+                let problem = Problem::TreeFile { path: file.path.clone(), difference: "belongs to another package" };
+                return Err(manifest(said.file_offset(index), problem));
+            }
+        }
+        Ok(())
     }
 
     /// Sections, UKI, partitions, disk: all hashed at the same time, the first that is wrong is named.

@@ -123,6 +123,9 @@ pub enum Problem {
         /// In the manifest.
         said: String,
     },
+    /// The lock in the manifest.
+    #[error("the manifest has a lock, but not where all of its packages come from")]
+    Lock,
     /// A file of the tree.
     #[error("{path} {difference}")]
     TreeFile {

@@ -76,7 +76,8 @@ pub fn image(path: &Path) -> Result<Verified, Failure> {
     let files = manifest::files(&root).map_err(|error| parts.failure(parts.root.start, error.into()))?;
     let (count, installed) = (files.len(), packages.as_ref().map(Vec::len));
     if let Some(manifest) = &manifest {
-        against::Found { parts: &parts, verity: &verity, files, packages }.compare(manifest, &located.directory)?;
+        against::Found { parts: &parts, verity: &verity, tree: &root, files, packages }
+            .compare(manifest, &located.directory)?;
         beside::check(manifest, &parts, &located.directory)?;
     }
     let (name, version) = parts.name_and_version()?;

@@ -11,7 +11,9 @@ use adamant::digest::Digest;
 use adamant::disk::{self, Disk, Esp};
 use adamant::filesystem::erofs;
 use adamant::identifier::Seed;
+use adamant::lock::Lock;
 use adamant::manifest::{self, Manifest, Package, Subject};
+use adamant::recipe::{RecipeRecord, record_digest};
 use adamant::tree::{Content, Kind, Metadata, Node, Timestamp, Tree};
 use adamant::verity;
 
@@ -41,6 +43,14 @@ pub struct Sketch {
     pub tree: Tree,
     pub arguments: Vec<String>,
     pub uname: &'static str,
+    /// Set, name and version.
+    pub packages: Vec<(&'static str, &'static str, &'static str)>,
+    /// What the manifest says of the recipe.
+    pub recipe: RecipeRecord,
+    /// With its packages in place of `packages`, and their files named as theirs.
+    pub lock: Option<Lock>,
+    /// As it stands in the kernel image.
+    pub initrd: Vec<u8>,
     /// Other files for the EFI system partition.
     pub esp_extra: Vec<(&'static str, &'static str)>,
 }
@@ -78,7 +88,18 @@ impl Default for Sketch {
             tree.insert(format!("usr/lib/{number}").as_bytes(), file(noise(number * 100, 3))).unwrap();
         }
         let arguments = vec!["console=ttyS0".to_owned(), "quiet".to_owned()];
-        Self { name: "minimal", version: "1", tree, arguments, uname: "6.12.1-test", esp_extra: Vec::new() }
+        Self {
+            name: "minimal",
+            version: "1",
+            tree,
+            arguments,
+            uname: "6.12.1-test",
+            packages: vec![("system", "base-files", "13.8"), ("initrd", "udev", "257")],
+            recipe: Vec::new(),
+            lock: None,
+            initrd: noise(300_000, 5),
+            esp_extra: Vec::new(),
+        }
     }
 }
 
@@ -97,7 +118,7 @@ impl Sketch {
         let uki = uki::build(&Parts {
             stub: Content::from_bytes(stub()),
             kernel: Content::from_bytes(kernel("6.12.1-test")),
-            initrd: Content::from_bytes(noise(300_000, 5)),
+            initrd: Content::from_bytes(self.initrd.clone()),
             command_line: command_line::compose(&root_hash, &self.arguments).unwrap(),
             os_release: os_release::with_image("ID=debian\n", self.name, self.version),
             uname: self.uname.to_owned(),
@@ -125,14 +146,18 @@ impl Sketch {
             architecture: "amd64".into(),
             version: version.into(),
             sha256,
+            from: None,
         };
         let manifest = Manifest::describe(&Subject {
             name: self.name,
             version: self.version,
             architecture: Architecture::Amd64,
             epoch: EPOCH,
-            recipe_sha256: Digest::of(b"recipe"),
-            lock_sha256: Digest::of(b"lock"),
+            recipe_sha256: record_digest(&self.recipe),
+            lock_sha256: Digest::of(self.lock.as_ref().map(Lock::to_text).unwrap_or_default().as_bytes()),
+            recipe: self.recipe.clone(),
+            lock: self.lock.as_ref(),
+            written: &Default::default(),
             state: adamant::recipe::State::Volatile,
             checks: &[],
             disk: &disk,
@@ -141,7 +166,10 @@ impl Sketch {
             salt,
             verity_uuid,
             data_size,
-            packages: vec![package("system", "base-files", "13.8"), package("initrd", "udev", "257")],
+            packages: match &self.lock {
+                Some(lock) => manifest::locked_packages(lock),
+                None => self.packages.iter().map(|(set, name, version)| package(set, name, version)).collect(),
+            },
             tree: &self.tree,
         })
         .unwrap();

@@ -81,6 +81,11 @@ struct Module {
     soft_names: Vec<Vec<u8>>,
 }
 
+/// The names of the default modules.
+pub fn wanted() -> impl Iterator<Item = &'static str> {
+    WANTED.iter().map(|wanted| wanted.name)
+}
+
 /// Puts the default modules, the `extra` ones and all that they depend on into `target`.
 pub fn add(kernel: &Tree, release: &str, extra: &[String], target: &mut Tree) -> Result<(), InitrdError> {
     let root = format!("usr/lib/modules/{release}");
