@@ -13,7 +13,7 @@ use crate::apt::openpgp::OpenPgpError;
 use crate::apt::{self, Keyring, LockError, LockRequest, Repository, Selector, SetRequest};
 use crate::boot::initrd::contents;
 use crate::lock::{Lock, ParseLockError};
-use crate::recipe::{self, Recipe, Scripts, SourceContent, SourceContents};
+use crate::recipe::{self, Recipe, Scripts, SourceContent, SourceContents, SourcePath};
 use crate::store::fetch::Fetcher;
 
 /// The set of the image's packages.
@@ -76,8 +76,8 @@ pub enum MakeLockError {
     },
     /// The recipe asks for other packages than when the lock was made.
     #[error(
-        "{} was made for other packages, repositories or settings than the recipe now asks for; `adamant lock` makes \
-         a new one",
+        "{} was made for other packages, repositories or settings than the recipe now asks for; `adamant lock` adapts \
+         it",
         .0.display()
     )]
     Stale(PathBuf),
@@ -90,6 +90,14 @@ pub fn path(recipe: &Path) -> PathBuf {
 
 /// The lock in `path`; `None` if there is none. A lock that was made for another request is refused.
 pub fn read(path: &Path, request: &LockRequest) -> Result<Option<Lock>, MakeLockError> {
+    match read_any(path)? {
+        Some(lock) if lock.request != request.digest() => Err(MakeLockError::Stale(path.to_owned())),
+        lock => Ok(lock),
+    }
+}
+
+/// The lock in `path`, whatever request it was made for; `None` if there is none.
+pub fn read_any(path: &Path) -> Result<Option<Lock>, MakeLockError> {
     let read = |source| MakeLockError::Read { path: path.to_owned(), source };
     let size = match fs::metadata(path) {
         Ok(status) => status.len(),
@@ -99,11 +107,7 @@ pub fn read(path: &Path, request: &LockRequest) -> Result<Option<Lock>, MakeLock
     if size > LOCK_MAX {
         return Err(read(io::ErrorKind::FileTooLarge.into()));
     }
-    let lock = parse(path, &fs::read_to_string(path).map_err(read)?)?;
-    if lock.request != request.digest() {
-        return Err(MakeLockError::Stale(path.to_owned()));
-    }
-    Ok(Some(lock))
+    parse(path, &fs::read_to_string(path).map_err(read)?).map(Some)
 }
 
 /// The lock whose text is `text`; `path` is for messages.
@@ -130,7 +134,7 @@ pub fn write(path: &Path, lock: &Lock) -> Result<(), MakeLockError> {
 
 /// What the recipe asks of the archives.
 pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest, MakeLockError> {
-    let mut repositories = debian(recipe)?;
+    let mut repositories = debian(recipe, sources)?;
     for extra in &recipe.repositories {
         repositories.push(repository(extra, sources)?);
     }
@@ -150,30 +154,39 @@ pub fn request(recipe: &Recipe, sources: &SourceContents) -> Result<LockRequest,
     Ok(LockRequest { architecture: recipe.architecture.row().name.to_owned(), repositories, sets })
 }
 
-fn debian(recipe: &Recipe) -> Result<Vec<Repository>, MakeLockError> {
+fn debian(recipe: &Recipe, sources: &SourceContents) -> Result<Vec<Repository>, MakeLockError> {
     let pockets = recipe.debian.pockets.iter().map(|pocket| match pocket {
         recipe::Pocket::Updates => "updates".to_owned(),
         recipe::Pocket::Security => "security".to_owned(),
         recipe::Pocket::Backports => "backports".to_owned(),
     });
     let components: Vec<String> = recipe.debian.components.iter().map(|at| at.value.clone()).collect();
-    Ok(distribution::debian(&recipe.debian.suite.value, &pockets.collect::<Vec<_>>(), &components)?)
+    let mut repositories = distribution::debian(&recipe.debian.suite.value, &pockets.collect::<Vec<_>>(), &components)?;
+    if let Some(path) = &recipe.debian.key {
+        for repository in &mut repositories {
+            repository.keys = key(&repository.name, path, sources)?;
+        }
+    }
+    Ok(repositories)
 }
 
 fn repository(extra: &recipe::Repository, sources: &SourceContents) -> Result<Repository, MakeLockError> {
-    let bytes = match sources.get(&extra.key.value) {
-        Some(SourceContent::File { content, .. }) => content.to_vec().unwrap_or_default(),
-        _ => Vec::new(),
-    };
-    let key_error =
-        |source| MakeLockError::Key { repository: extra.name.value.clone(), key: extra.key.value.text.clone(), source };
     Ok(Repository {
         name: extra.name.value.clone(),
         suites: vec![extra.suite.value.clone()],
         components: extra.components.iter().map(|at| at.value.clone()).collect(),
-        keys: Keyring::parse(&bytes).map_err(key_error)?,
+        keys: key(&extra.name.value, &extra.key.value, sources)?,
         priority: None,
     })
+}
+
+fn key(repository: &str, path: &SourcePath, sources: &SourceContents) -> Result<Keyring, MakeLockError> {
+    let bytes = match sources.get(path) {
+        Some(SourceContent::File { content, .. }) => content.to_vec().unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let (repository, key) = (repository.to_owned(), path.text.clone());
+    Keyring::parse(&bytes).map_err(|source| MakeLockError::Key { repository, key, source })
 }
 
 fn set<'a>(name: &str, packages: impl Iterator<Item = &'a recipe::PackageRequest>) -> SetRequest {

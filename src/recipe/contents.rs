@@ -86,7 +86,7 @@ impl SourceContents {
 impl Recipe {
     /// Every source that the recipe names: keys of repositories first, then those of files.
     pub fn source_paths(&self) -> Vec<&At<SourcePath>> {
-        let keys = self.repositories.iter().map(|repository| &repository.key);
+        let keys = self.debian.key.iter().chain(self.repositories.iter().map(|repository| &repository.key));
         let files = self.files.iter().filter_map(|file| match &file.content {
             FileContent::Source(path) => Some(path),
             FileContent::Inline(_) => None,

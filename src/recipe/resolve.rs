@@ -59,6 +59,7 @@ struct Draft {
     suite: Option<At<String>>,
     pockets: Option<At<Vec<At<Pocket>>>>,
     components: Option<Vec<At<String>>>,
+    key: Option<At<SourcePath>>,
     repositories: Vec<Repository>,
     packages: Vec<At<PackageRequest>>,
     recommends: bool,
@@ -164,6 +165,7 @@ impl Draft {
             replace(&mut self.pockets, debian.pockets);
             let components = debian.components.map(|list| found.components(list));
             replace(&mut self.components, components);
+            replace(&mut self.key, debian.key.map(|key| found.source("key", key, folder)));
         }
         let mut repositories = Vec::new();
         for table in document.repository.drain(..) {
@@ -294,6 +296,7 @@ impl Draft {
             suite: self.suite.take().unwrap_or(blank.clone()),
             pockets: pockets(&mut self.found, self.pockets.take()),
             components: self.components.take().unwrap_or_else(|| vec![At::new("main".to_owned(), start)]),
+            key: self.key.take(),
         };
         self.targets(&debian);
         if !self.found.0.is_empty() {

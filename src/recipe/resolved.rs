@@ -79,6 +79,9 @@ pub struct Debian {
     pub pockets: Vec<Pocket>,
     /// At least one.
     pub components: Vec<At<String>>,
+    /// The key of a mirror that signs for itself, in place of Debian's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<At<SourcePath>>,
 }
 
 /// A further repository.

@@ -131,6 +131,9 @@ pub struct DebianTable {
     pub pockets: Option<At<Vec<At<Pocket>>>>,
     /// Components of the archive: `main` unless told otherwise. Given again, it replaces the inherited list.
     pub components: Option<At<Vec<At<String>>>>,
+    /// For a mirror that signs what it serves with a key of its own: that OpenPGP key, armoured or binary, a path
+    /// relative to this file. Debian's keys count no longer then.
+    pub key: Option<At<String>>,
 }
 
 /// A further package repository. Its address comes from the building host's configuration, under its name.
