@@ -12,4 +12,5 @@ mod store;
 mod support;
 mod tidy;
 mod uki;
+mod update;
 mod verify;

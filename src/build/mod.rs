@@ -18,6 +18,7 @@ pub mod packages;
 pub mod stages;
 pub mod system;
 pub mod tools;
+pub mod update;
 
 use std::fs::{self, File};
 use std::io;
