@@ -15,6 +15,7 @@ pub mod changelog;
 pub mod control;
 pub mod distribution;
 pub mod openpgp;
+pub mod outdated;
 pub mod packages;
 pub mod relation;
 pub mod release;

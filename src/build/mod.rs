@@ -13,6 +13,7 @@
 pub mod image;
 pub mod kernel;
 pub mod lock;
+pub mod outdated;
 pub mod output;
 pub mod packages;
 pub mod stages;

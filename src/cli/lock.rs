@@ -18,6 +18,9 @@ use crate::lock::Lock;
 use crate::recipe::{self, Overrides};
 use crate::store::fetch::{FetchError, Fetcher};
 
+/// More are unreadable at a terminal's width.
+const CVES_PER_LINE: usize = 4;
+
 /// Pin a recipe's packages, each with version and digest, in the lock beside it; renew what is pinned.
 ///
 /// Builds use the lock as it is. Without `--update`, a lock that is there already keeps every version: only what
@@ -76,7 +79,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         lock::write(&path, &next)?;
     }
     if before.is_some() {
-        talk(&report, output);
+        talk(&report, arguments.security, output);
     }
     let outcome = Outcome { path: &path, lock: &next, report: &report, is_new: before.is_none(), changed };
     output.result(&outcome.text(arguments), || outcome.json(arguments))
@@ -177,25 +180,37 @@ fn change_json(change: &Change) -> Value {
 }
 
 /// The changes as a table, and what they leave open.
-fn talk(report: &Report, output: &Output) {
+fn talk(report: &Report, security: bool, output: &Output) {
     let none = "-".to_owned();
     let mut rows = vec![["package", "old", "new", "from", "CVE"].map(str::to_owned)];
-    rows.extend(report.changes.iter().map(|change| {
+    rows.extend(report.changes.iter().flat_map(|change| {
         let from = match change.suites.as_slice() {
             _ if change.after.is_none() => none.clone(),
             [] => change.repository.clone(),
             suites => format!("{} {}", change.repository, suites.join(",")),
         };
         let version = |version: &Option<String>| version.clone().unwrap_or_else(|| none.clone());
-        [change.package.clone(), version(&change.before), version(&change.after), from, change.cves.join(" ")]
+        let mut cves = change.cves.chunks(CVES_PER_LINE).map(|line| line.join(" "));
+        let first = [&change.package, &version(&change.before), &version(&change.after), &from].map(String::clone);
+        let [package, before, after, from] = first;
+        let mut lines = vec![[package, before, after, from, cves.next().unwrap_or_default()]];
+        lines.extend(cves.map(|cves| [String::new(), String::new(), String::new(), String::new(), cves]));
+        lines
     }));
     if rows.len() > 1 {
         table(&rows).iter().for_each(|line| output.talk(line));
     }
-    for one in &report.unfixed {
+    if security {
+        for one in &report.unfixed {
+            output.talk(&format!(
+                "warning: {} stays at {}, older than {} of the security archive",
+                one.name, one.locked, one.fixed
+            ));
+        }
+    } else if !report.unfixed.is_empty() {
         output.talk(&format!(
-            "warning: {} stays at {}, older than {} of the security archive",
-            one.name, one.locked, one.fixed
+            "warning: the security archive has newer versions of {} packages: `adamant lock --update --security`",
+            report.unfixed.len()
         ));
     }
 }

@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod init;
 pub mod inspect;
 pub mod lock;
+pub mod outdated;
 mod output;
 pub mod schema;
 pub mod verify;
@@ -51,7 +52,7 @@ Exit codes:
   4    this machine lacks something: a permission, space, a mirror, user namespaces
   5    verification failed: bytes are not what they should be
   6    a remote machine failed: a mirror, a registry
-  7    a rollout was stopped by a gate
+  7    a gate says no: what was asked about is outdated, a rollout was stopped
   130  interrupted
 
 Standard output holds what was asked for, standard error everything else. With --json, standard
@@ -77,6 +78,7 @@ enum Verb {
     Init(init::Arguments),
     Schema(schema::Arguments),
     Lock(lock::Arguments),
+    Outdated(outdated::Arguments),
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
@@ -116,6 +118,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Init(arguments) => init::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Lock(arguments) => lock::run(&arguments, &output),
+        Verb::Outdated(arguments) => outdated::run(&arguments, &output),
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),

@@ -20,7 +20,7 @@ pub use explain::Explanation;
 pub(super) use keep::Kept;
 use mark::Manner;
 pub use request::{PackageRequest, ParseRequestError, Selector, SetRequest};
-pub(super) use select::newest_of;
+pub(super) use select::{best, newest_of};
 use state::State;
 
 /// Marking recurses along dependencies, at most 3000 deep as in apt; this is ten times what that takes.

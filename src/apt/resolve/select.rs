@@ -35,7 +35,7 @@ pub(super) fn candidates(universe: &Universe<'_>, request: &SetRequest) -> Resul
 }
 
 /// The version of the highest priority; among equals the newest; among those the first source's.
-pub(super) fn best(universe: &Universe<'_>, package: PackageId) -> Option<VersionId> {
+pub(in super::super) fn best(universe: &Universe<'_>, package: PackageId) -> Option<VersionId> {
     let mut best: Option<VersionId> = None;
     for &version in &universe.package(package).versions {
         let pin = universe.version(version).pin;
