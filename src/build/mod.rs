@@ -20,6 +20,7 @@ pub mod stages;
 pub mod system;
 pub mod tools;
 pub mod update;
+pub mod vendor;
 
 use std::fs::{self, File};
 use std::io;

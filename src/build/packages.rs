@@ -48,7 +48,8 @@ pub fn fetch(packages: &[LockedPackage], fetcher: &Fetcher, stages: &Stages<'_>)
     Ok(())
 }
 
-fn request(package: &LockedPackage) -> Request {
+/// How to fetch a package.
+pub fn request(package: &LockedPackage) -> Request {
     Request {
         digest: package.digest,
         size: package.size,

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod outdated;
 mod output;
 pub mod schema;
+pub mod vendor;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -79,6 +80,7 @@ enum Verb {
     Schema(schema::Arguments),
     Lock(lock::Arguments),
     Outdated(outdated::Arguments),
+    Vendor(vendor::Arguments),
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
@@ -119,6 +121,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Lock(arguments) => lock::run(&arguments, &output),
         Verb::Outdated(arguments) => outdated::run(&arguments, &output),
+        Verb::Vendor(arguments) => vendor::run(&arguments, &output),
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
