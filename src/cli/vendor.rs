@@ -1,6 +1,6 @@
 //! `adamant vendor`: everything that a build needs, to be taken where there is no network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -40,7 +40,7 @@ pub struct Arguments {
 
 /// Writes the folder.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let mut locks = arguments.paths.iter().map(read).collect::<Result<Vec<Lock>, Failure>>()?;
+    let mut locks = arguments.paths.iter().map(|path| read(path)).collect::<Result<Vec<Lock>, Failure>>()?;
     if arguments.tools {
         locks.push(tools::VM.lock()?);
     }
@@ -67,10 +67,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
 }
 
 /// The lock at `path`, or the one of the recipe there, which must fit it.
-fn read(path: &PathBuf) -> Result<Lock, Failure> {
+fn read(path: &Path) -> Result<Lock, Failure> {
     let missing = |path: PathBuf| Failure::new(Kind::Recipe, NoLockError { path });
     if path.extension().is_some_and(|extension| extension == "lock") {
-        return lock::read_any(path)?.ok_or_else(|| missing(path.clone()));
+        return lock::read_any(path)?.ok_or_else(|| missing(path.to_owned()));
     }
     let recipe = recipe::load(path, &Overrides::default())?;
     let sources = recipe.read_sources()?;
