@@ -16,6 +16,7 @@ pub mod lock;
 pub mod outdated;
 pub mod output;
 pub mod packages;
+pub mod roots;
 pub mod stages;
 pub mod system;
 pub mod tools;

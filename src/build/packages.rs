@@ -10,8 +10,10 @@ use crate::store::{StageKey, StoreError};
 
 /// Raised whenever the same package would be unpacked otherwise.
 const UNPACK_VERSION: u32 = 1;
+/// The stage of unpacked packages.
+pub(super) const UNPACK: &str = "unpack";
 /// The file of a stage result that holds a package's contents.
-const DATA: &str = "data";
+pub(super) const DATA: &str = "data";
 
 /// Why packages could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +80,7 @@ fn unpack_one(locked: &LockedPackage, fetcher: &Fetcher) -> Result<(UnpackedPack
     let store = fetcher.store();
     let name = format!("{} {}", locked.name, locked.version);
     let unpack_error = |source| PackagesError::Unpack { package: name.clone(), source };
-    let key = StageKey::new("unpack", UNPACK_VERSION).with("deb", locked.digest.as_bytes());
+    let key = StageKey::new(UNPACK, UNPACK_VERSION).with("deb", locked.digest.as_bytes());
     let result = store.build_stage(&key, |directory| {
         deb::unpack(&store.object_path(&locked.digest), &directory.join(DATA)).map_err(unpack_error)?;
         Ok::<_, PackagesError>(())

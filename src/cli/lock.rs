@@ -12,6 +12,7 @@ use crate::apt::update::Renewal;
 use crate::apt::{self, LockError, LockRequest};
 use crate::build::lock::{self, MakeLockError};
 use crate::build::packages::PackagesError;
+use crate::build::roots;
 use crate::build::update::{self, Change, RenewError, Report};
 use crate::digest::Digest;
 use crate::lock::Lock;
@@ -77,6 +78,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let changed = before.as_ref() != Some(&next);
     if changed && !arguments.dry_run {
         lock::write(&path, &next)?;
+        roots::register(fetcher.store(), &path, &next)?;
     }
     if before.is_some() {
         talk(&report, arguments.security, output);

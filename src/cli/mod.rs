@@ -13,12 +13,14 @@ pub mod build;
 pub mod completions;
 mod failure;
 pub mod fetch;
+pub mod gc;
 pub mod init;
 pub mod inspect;
 pub mod lock;
 pub mod outdated;
 mod output;
 pub mod schema;
+pub mod store;
 pub mod vendor;
 pub mod verify;
 
@@ -81,6 +83,8 @@ enum Verb {
     Lock(lock::Arguments),
     Outdated(outdated::Arguments),
     Vendor(vendor::Arguments),
+    Store(store::Arguments),
+    Gc(gc::Arguments),
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
@@ -122,6 +126,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Lock(arguments) => lock::run(&arguments, &output),
         Verb::Outdated(arguments) => outdated::run(&arguments, &output),
         Verb::Vendor(arguments) => vendor::run(&arguments, &output),
+        Verb::Store(arguments) => store::run(&arguments, &output),
+        Verb::Gc(arguments) => gc::run(&arguments, &output),
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
