@@ -13,5 +13,6 @@ mod store;
 mod support;
 mod tidy;
 mod uki;
+mod update;
 mod verify;
 mod whole;

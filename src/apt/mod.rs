@@ -7,26 +7,32 @@
 //! [distribution]  [source, openpgp, release]  [packages]    [universe]     [resolve]       [crate::lock]
 //! ```
 //!
-//! `control`, `relation` and `version` are for everybody who reads packages.
+//! [`update`] does the same beside an earlier lock, of which everything stays that need not change; [`outdated`] says
+//! what the archives have that a lock or an image has not. `control`, `relation`, `version` and `changelog` are for
+//! everybody who reads packages.
 
+pub mod changelog;
 pub mod control;
 pub mod distribution;
 pub mod openpgp;
+pub mod outdated;
 pub mod packages;
 pub mod relation;
 pub mod release;
 pub mod resolve;
 pub mod source;
 pub mod universe;
+pub mod update;
 pub mod version;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::digest::Digest;
-use crate::lock::{Lock, LockedPackage};
+use crate::lock::{Lock, LockedIndex, LockedPackage};
 pub use openpgp::Keyring;
 pub use release::FileIdentity;
+use resolve::Kept;
 pub use resolve::{PackageRequest, ResolveError, Selector, SetRequest};
 pub use source::{FetchError, IndexSource, Repository, SourceError};
 use universe::{SourceIndex, Universe, UniverseError, VersionId};
@@ -51,6 +57,36 @@ pub enum LockError {
     /// An index contradicts the format.
     #[error(transparent)]
     Universe(#[from] UniverseError),
+    /// What is to be updated is not in the earlier lock.
+    #[error("the lock has no package {package}{}", if .near.is_empty() { String::new() } else { format!("; did you mean {}?", .near.join(" or ")) })]
+    NotLocked {
+        /// As asked for.
+        package: String,
+        /// Names of the lock that hold it, or are held by it.
+        near: Vec<String>,
+    },
+    /// Security updates are wanted from none.
+    #[error("none of the recipe's repositories is Debian's security archive")]
+    NoSecurity,
+    /// The control files of kept packages that the archives no longer list.
+    #[error(
+        "cannot keep {}: the archives no longer list {}, and the store does not have it",
+        names(.packages), if .packages.len() == 1 { "this version" } else { "these versions" }
+    )]
+    Controls {
+        /// What cannot be had.
+        packages: Vec<LockedPackage>,
+        /// Why it cannot be fetched either.
+        #[source]
+        source: FetchError,
+    },
+    /// The same, unreadable.
+    #[error("cannot read the control files of kept packages")]
+    Kept {
+        /// Why.
+        #[source]
+        source: packages::PackagesError,
+    },
     /// The system gives no thread to resolve in.
     #[error("cannot start a thread")]
     Thread {
@@ -67,6 +103,10 @@ pub enum LockError {
         #[source]
         source: Box<ResolveError>,
     },
+}
+
+fn names(packages: &[LockedPackage]) -> String {
+    packages.iter().map(|package| format!("{} {}", package.name, package.version)).collect::<Vec<_>>().join(", ")
 }
 
 impl LockRequest {
@@ -107,29 +147,42 @@ impl LockRequest {
 pub fn lock(request: &LockRequest, source: &dyn IndexSource, now: u64) -> Result<Lock, LockError> {
     let loaded = source::load(&request.repositories, &request.architecture, source, now).map_err(Box::new)?;
     let (sources, indexes): (Vec<SourceIndex>, Vec<_>) = loaded.into_iter().unzip();
-    let sets = resolve_sets(&sources, &request.architecture, &request.sets)?;
-    Ok(Lock {
+    let universe = Universe::new(&sources, &request.architecture)?;
+    let sets = resolve_in(&universe, &request.sets, &BTreeMap::new())?;
+    Ok(assemble(request, indexes, sets))
+}
+
+fn assemble(request: &LockRequest, indexes: Vec<LockedIndex>, sets: BTreeMap<String, Vec<LockedPackage>>) -> Lock {
+    Lock {
         request: request.digest(),
         architecture: request.architecture.clone(),
         epoch: indexes.iter().map(|index| index.date).max().unwrap_or(0),
         indexes,
         sets,
-    })
+    }
 }
 
-/// Resolves the sets from indexes that are believed already, side by side, each on a stack as deep as the resolver may
-/// go.
+/// Resolves the sets from indexes that are believed already.
 pub fn resolve_sets(
     sources: &[SourceIndex],
     architecture: &str,
     sets: &[SetRequest],
 ) -> Result<BTreeMap<String, Vec<LockedPackage>>, LockError> {
-    let universe = &Universe::new(sources, architecture)?;
+    resolve_in(&Universe::new(sources, architecture)?, sets, &BTreeMap::new())
+}
+
+/// Resolves the sets side by side, each on a stack as deep as the resolver may go.
+fn resolve_in(
+    universe: &Universe<'_>,
+    sets: &[SetRequest],
+    kept: &BTreeMap<String, Kept>,
+) -> Result<BTreeMap<String, Vec<LockedPackage>>, LockError> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = sets
             .iter()
             .map(|set| {
-                let resolve = || resolve::resolve(universe, set).map(|versions| locked(universe, versions));
+                let kept = kept.get(&set.name).cloned().unwrap_or_default();
+                let resolve = || resolve::resolve(universe, set, kept).map(|versions| locked(universe, versions));
                 let thread = std::thread::Builder::new().stack_size(resolve::STACK_BYTES);
                 (set, thread.spawn_scoped(scope, resolve))
             })

@@ -81,8 +81,8 @@ pub enum MakeLockError {
     },
     /// The recipe asks for other packages than when the lock was made.
     #[error(
-        "{} was made for other packages, repositories or settings than the recipe now asks for; `adamant lock` makes \
-         a new one",
+        "{} was made for other packages, repositories or settings than the recipe now asks for; `adamant lock` adapts \
+         it",
         .0.display()
     )]
     Stale(PathBuf),
@@ -95,6 +95,14 @@ pub fn path(recipe: &Path) -> PathBuf {
 
 /// The lock in `path`; `None` if there is none. A lock that was made for another request is refused.
 pub fn read(path: &Path, request: &LockRequest) -> Result<Option<Lock>, MakeLockError> {
+    match read_any(path)? {
+        Some(lock) if lock.request != request.digest() => Err(MakeLockError::Stale(path.to_owned())),
+        lock => Ok(lock),
+    }
+}
+
+/// The lock in `path`, whatever request it was made for; `None` if there is none.
+pub fn read_any(path: &Path) -> Result<Option<Lock>, MakeLockError> {
     let read = |source| MakeLockError::Read { path: path.to_owned(), source };
     let size = match fs::metadata(path) {
         Ok(status) => status.len(),
@@ -104,11 +112,7 @@ pub fn read(path: &Path, request: &LockRequest) -> Result<Option<Lock>, MakeLock
     if size > LOCK_MAX {
         return Err(read(io::ErrorKind::FileTooLarge.into()));
     }
-    let lock = parse(path, &fs::read_to_string(path).map_err(read)?)?;
-    if lock.request != request.digest() {
-        return Err(MakeLockError::Stale(path.to_owned()));
-    }
-    Ok(Some(lock))
+    parse(path, &fs::read_to_string(path).map_err(read)?).map(Some)
 }
 
 /// The lock whose text is `text`; `path` is for messages.

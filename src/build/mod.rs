@@ -14,11 +14,15 @@ pub mod image;
 pub mod kernel;
 pub mod lock;
 pub mod origins;
+pub mod outdated;
 pub mod output;
 pub mod packages;
+pub mod roots;
 pub mod stages;
 pub mod system;
 pub mod tools;
+pub mod update;
+pub mod vendor;
 
 use std::fs::{self, File};
 use std::io;

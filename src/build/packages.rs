@@ -8,8 +8,10 @@ use crate::rootfs::deb::{self, DebError, UnpackedPackage};
 use crate::store::fetch::{FetchError, Fetcher, Request};
 use crate::store::{StageKey, StoreError};
 
+/// The stage of unpacked packages.
+pub(super) const UNPACK: &str = "unpack";
 /// The file of a stage result that holds a package's contents.
-const DATA: &str = "data";
+pub(super) const DATA: &str = "data";
 
 /// Why packages could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +48,8 @@ pub fn fetch(packages: &[LockedPackage], fetcher: &Fetcher, stages: &Stages<'_>)
     Ok(())
 }
 
-fn request(package: &LockedPackage) -> Request {
+/// How to fetch a package.
+pub fn request(package: &LockedPackage) -> Request {
     Request {
         digest: package.digest,
         size: package.size,
@@ -75,7 +78,7 @@ fn unpack_one(locked: &LockedPackage, fetcher: &Fetcher) -> Result<(UnpackedPack
     let store = fetcher.store();
     let name = format!("{} {}", locked.name, locked.version);
     let unpack_error = |source| PackagesError::Unpack { package: name.clone(), source };
-    let key = StageKey::new("unpack").with("deb", locked.digest.as_bytes());
+    let key = StageKey::new(UNPACK).with("deb", locked.digest.as_bytes());
     let result = store.build_stage(&key, |directory| {
         // What lay in the store for long may have changed there, and not every compression would tell.
         store.verify_object(&locked.digest)?;

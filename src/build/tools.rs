@@ -35,6 +35,13 @@ pub const VM: ToolsRecipe = ToolsRecipe {
     lock: include_str!("../../recipes/tools/vm.lock"),
 };
 
+impl ToolsRecipe {
+    /// The lock that is part of this program.
+    pub fn lock(&self) -> Result<Lock, MakeLockError> {
+        lock::parse(Path::new(self.name), self.lock)
+    }
+}
+
 /// Why there is no tools tree.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolsError {
@@ -60,7 +67,7 @@ pub enum ToolsError {
 
 /// The directory of the tools tree; made if the store has none. `now` is in seconds since 1970.
 pub fn tree(tools: &ToolsRecipe, fetcher: &Fetcher, progress: &dyn Progress, now: u64) -> Result<PathBuf, ToolsError> {
-    let committed = lock::parse(Path::new(tools.name), tools.lock)?;
+    let committed = tools.lock()?;
     match unpacked(&committed, fetcher, progress) {
         Err(ToolsError::Packages(PackagesError::Fetch(FetchError::Missing { files }))) => {
             progress.event(&Event::Message(&format!(

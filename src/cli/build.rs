@@ -9,7 +9,7 @@ use super::lock::now;
 use super::{Failure, FetchArguments, Kind, Output, fetch};
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
-use crate::build::{self, BuildError, Plan, lock};
+use crate::build::{self, BuildError, Plan, lock, roots};
 use crate::recipe::{self, Overrides, Recipe, Scripts};
 use crate::rootfs::ConfigureError;
 use crate::telemetry::Event;
@@ -64,6 +64,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
             lock
         }
     };
+    roots::register(fetcher.store(), &path, &locked)?;
     let plan = Plan {
         recipe: &recipe,
         sources: &sources,

@@ -23,7 +23,7 @@ pub enum Kind {
     Verification,
     /// A remote machine failed.
     Remote,
-    /// A gate stopped a rollout.
+    /// A gate says no: nothing failed, but it is not to go on.
     Gate,
 }
 

@@ -1,6 +1,7 @@
 //! From flags, environment and this machine's files to a store, its mirrors, and who is told of progress.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, FetchArguments, Kind, Output};
@@ -17,10 +18,8 @@ struct NoPlaceError;
 impl FetchArguments {
     /// The store of `--store`, else of `$XDG_CACHE_HOME/adamant`, else of `~/.cache/adamant`.
     pub fn open_store(&self) -> Result<Store, Failure> {
-        let (cache, home) = (env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
-        let directory = self.store.clone().or_else(|| default_directory(cache.as_deref(), home.as_deref()));
-        let directory = directory.ok_or_else(|| Failure::new(Kind::Environment, NoPlaceError))?;
-        Ok(Store::open(&directory)?)
+        let variables = (env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
+        Ok(Store::open(&store_directory(self.store.as_deref(), variables)?)?)
     }
 
     /// The mirrors that this command line and this machine know; none with `--offline`.
@@ -43,6 +42,15 @@ impl FetchArguments {
     pub fn fetcher(&self, store: Store, mirrors: Mirrors) -> Fetcher {
         Fetcher::new(store, mirrors, Options { offline: self.offline, ..Options::default() })
     }
+}
+
+/// The folder that was given, else the one that `XDG_CACHE_HOME` or `HOME` lead to.
+pub(super) fn store_directory(
+    given: Option<&Path>,
+    (cache, home): (Option<OsString>, Option<OsString>),
+) -> Result<PathBuf, Failure> {
+    let default = || default_directory(cache.as_deref(), home.as_deref());
+    given.map(Path::to_owned).or_else(default).ok_or_else(|| Failure::new(Kind::Environment, NoPlaceError))
 }
 
 /// The user's configuration file, then the machine's.

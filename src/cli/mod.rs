@@ -15,11 +15,15 @@ pub mod diff;
 pub mod explain;
 mod failure;
 pub mod fetch;
+pub mod gc;
 pub mod init;
 pub mod inspect;
 pub mod lock;
+pub mod outdated;
 mod output;
 pub mod schema;
+pub mod store;
+pub mod vendor;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -55,7 +59,7 @@ Exit codes:
   4    this machine lacks something: a permission, space, a mirror, user namespaces
   5    verification failed: bytes are not what they should be
   6    a remote machine failed: a mirror, a registry
-  7    a rollout was stopped by a gate
+  7    a gate says no: what was asked about is outdated, a rollout was stopped
   130  interrupted
 
 Standard output holds what was asked for, standard error everything else. With --json, standard
@@ -81,6 +85,10 @@ enum Verb {
     Init(init::Arguments),
     Schema(schema::Arguments),
     Lock(lock::Arguments),
+    Outdated(outdated::Arguments),
+    Vendor(vendor::Arguments),
+    Store(store::Arguments),
+    Gc(gc::Arguments),
     Build(build::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
@@ -123,6 +131,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Init(arguments) => init::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Lock(arguments) => lock::run(&arguments, &output),
+        Verb::Outdated(arguments) => outdated::run(&arguments, &output),
+        Verb::Vendor(arguments) => vendor::run(&arguments, &output),
+        Verb::Store(arguments) => store::run(&arguments, &output),
+        Verb::Gc(arguments) => gc::run(&arguments, &output),
         Verb::Build(arguments) => build::run(&arguments, &output),
         Verb::Verify(arguments) => verify::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -35,7 +35,8 @@ pub struct Amount {
 }
 
 impl Amount {
-    fn add(&mut self, bytes: u64) {
+    /// One more, of that size.
+    pub fn add(&mut self, bytes: u64) {
         self.count += 1;
         self.bytes += bytes;
     }
@@ -46,12 +47,47 @@ impl Amount {
 pub struct Usage {
     /// Objects.
     pub objects: Amount,
+    /// Those of them that are Debian packages.
+    pub packages: Amount,
     /// Results, by the stage's name.
     pub stages: BTreeMap<String, Amount>,
     /// Downloads in the making.
     pub partial: Amount,
     /// Damaged objects.
     pub quarantine: Amount,
+    /// Of living processes, this one's included.
+    pub workspaces: Amount,
+    /// What could not be deleted yet.
+    pub trash: Amount,
+}
+
+impl Usage {
+    /// Objects and results: what limits are about.
+    pub fn kept_bytes(&self) -> u64 {
+        self.objects.bytes + self.stages.values().map(|amount| amount.bytes).sum::<u64>()
+    }
+}
+
+/// What a collection removed, or would remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Objects.
+    pub objects: Amount,
+    /// Results, by the stage's name.
+    pub stages: BTreeMap<String, Amount>,
+    /// Bytes of objects and results that are left.
+    pub left: u64,
+}
+
+impl Collected {
+    /// All of it.
+    pub fn total(&self) -> Amount {
+        let mut total = self.objects;
+        for amount in self.stages.values() {
+            (total.count, total.bytes) = (total.count + amount.count, total.bytes + amount.bytes);
+        }
+        total
+    }
 }
 
 /// How long a broken-off download or a damaged object is kept: long enough to be gone on with, or looked at.
@@ -65,7 +101,17 @@ struct Candidate {
     mark: PathBuf,
     last_use: SystemTime,
     bytes: u64,
+    /// Of an object.
     digest: Option<Digest>,
+    /// The stage of a result.
+    stage: Option<String>,
+}
+
+/// Whether a collection is for real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Remove,
+    Pretend,
 }
 
 impl Store {
@@ -74,13 +120,19 @@ impl Store {
         let mut usage = Usage::default();
         for candidate in self.object_candidates()? {
             usage.objects.add(candidate.bytes);
+            if is_package(&candidate.path) {
+                usage.packages.add(candidate.bytes);
+            }
         }
-        for (name, candidate) in self.stage_candidates()? {
-            usage.stages.entry(name).or_default().add(candidate.bytes);
+        for candidate in self.stage_candidates()? {
+            usage.stages.entry(candidate.stage.unwrap_or_default()).or_default().add(candidate.bytes);
         }
-        for (directory, amount) in
-            [(self.layout().partial(), &mut usage.partial), (self.layout().quarantine(), &mut usage.quarantine)]
-        {
+        for (directory, amount) in [
+            (self.layout().partial(), &mut usage.partial),
+            (self.layout().quarantine(), &mut usage.quarantine),
+            (self.layout().sessions(), &mut usage.workspaces),
+            (self.layout().trash(), &mut usage.trash),
+        ] {
             for path in session::entries(&directory).map_err(StoreError::read(&directory))? {
                 amount.add(bytes_on_disk(&path));
             }
@@ -90,18 +142,26 @@ impl Store {
 
     /// Makes room until the limits hold, least recently used first; gives what was removed. Spares `keep` and whatever a
     /// living process has used.
-    pub fn collect(&self, limits: &Limits, keep: &BTreeSet<Digest>) -> Result<Amount, StoreError> {
+    pub fn collect(&self, limits: &Limits, keep: &BTreeSet<Digest>) -> Result<Collected, StoreError> {
+        self.sweep(limits, keep, Mode::Remove)
+    }
+
+    /// What [`Self::collect`] would remove now; nothing is.
+    pub fn collectable(&self, limits: &Limits, keep: &BTreeSet<Digest>) -> Result<Collected, StoreError> {
+        self.sweep(limits, keep, Mode::Pretend)
+    }
+
+    fn sweep(&self, limits: &Limits, keep: &BTreeSet<Digest>, mode: Mode) -> Result<Collected, StoreError> {
         // Measured before the lock is taken: to walk through large results takes time, in which no build should wait.
         let mut candidates = self.object_candidates()?;
-        candidates.retain(|candidate| candidate.digest.is_none_or(|digest| !keep.contains(&digest)));
-        candidates.extend(self.stage_candidates()?.into_iter().map(|(_, candidate)| candidate));
-        candidates.sort_by(|a, b| (a.last_use, &a.path).cmp(&(b.last_use, &b.path)));
+        candidates.extend(self.stage_candidates()?);
         let now = SystemTime::now();
         let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
-        let usage = self.usage()?;
-        let mut left = usage.objects.bytes + usage.stages.values().map(|amount| amount.bytes).sum::<u64>();
-        let mut removed = Amount::default();
-        let mut dead = self.litter(&age)?;
+        let mut collected =
+            Collected { left: candidates.iter().map(|candidate| candidate.bytes).sum(), ..Collected::default() };
+        candidates.retain(|candidate| candidate.digest.is_none_or(|digest| !keep.contains(&digest)));
+        candidates.sort_by(|a, b| (a.last_use, &a.path).cmp(&(b.last_use, &b.path)));
+        let mut dead = if mode == Mode::Remove { self.litter(&age)? } else { Vec::new() };
         let lock_path = self.layout().removal_lock();
         let guard = LockFile::exclusive(&lock_path).map_err(StoreError::write(&lock_path))?;
         let sessions = self.layout().sessions();
@@ -109,24 +169,29 @@ impl Store {
         for candidate in candidates {
             let last_use = modified(&candidate.mark); // it may have been used since it was measured
             let too_old = limits.age.is_some_and(|limit| age(last_use) > limit);
-            let too_much = limits.bytes.is_some_and(|limit| left > limit);
+            let too_much = limits.bytes.is_some_and(|limit| collected.left > limit);
             let in_use = oldest.is_some_and(|began| last_use >= began);
             if in_use || !(too_old || too_much) {
                 continue;
             }
-            match session::move_to_trash(&candidate.path, &self.layout().trash()) {
-                Ok(place) => dead.push(place),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // another collection was faster
-                Err(error) => return Err(StoreError::write(&candidate.path)(error)),
+            if mode == Mode::Remove {
+                match session::move_to_trash(&candidate.path, &self.layout().trash()) {
+                    Ok(place) => dead.push(place),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // another collection was faster
+                    Err(error) => return Err(StoreError::write(&candidate.path)(error)),
+                }
             }
-            left = left.saturating_sub(candidate.bytes);
-            removed.add(candidate.bytes);
+            collected.left = collected.left.saturating_sub(candidate.bytes);
+            match candidate.stage {
+                Some(stage) => collected.stages.entry(stage).or_default().add(candidate.bytes),
+                None => collected.objects.add(candidate.bytes),
+            }
         }
         drop(guard);
         for path in dead {
             let _ = session::delete(&path); // what resists waits for `empty_trash`
         }
-        Ok(removed)
+        Ok(collected)
     }
 
     /// Moves old broken-off downloads and damaged objects to the trash; gives their places there.
@@ -153,12 +218,12 @@ impl Store {
         let candidate = |digest: Digest| {
             let path = self.layout().object(&digest);
             let (mark, last_use, bytes) = (path.clone(), modified(&path), bytes_on_disk(&path));
-            Candidate { path, mark, last_use, bytes, digest: Some(digest) }
+            Candidate { path, mark, last_use, bytes, digest: Some(digest), stage: None }
         };
         Ok(self.objects()?.into_iter().map(candidate).collect())
     }
 
-    fn stage_candidates(&self) -> Result<Vec<(String, Candidate)>, StoreError> {
+    fn stage_candidates(&self) -> Result<Vec<Candidate>, StoreError> {
         let root = self.layout().stages();
         let mut candidates = Vec::new();
         for stage in session::entries(&root).map_err(StoreError::read(&root))? {
@@ -166,11 +231,19 @@ impl Store {
             for path in session::entries(&stage).map_err(StoreError::read(&stage))? {
                 let mark = path.join("seal");
                 let (last_use, bytes) = (modified(&mark), bytes_on_disk(&path));
-                candidates.push((name.clone(), Candidate { path, mark, last_use, bytes, digest: None }));
+                let stage = Some(name.clone());
+                candidates.push(Candidate { path, mark, last_use, bytes, digest: None, stage });
             }
         }
         Ok(candidates)
     }
+}
+
+/// Whether the file begins as a Debian package does (deb(5)).
+fn is_package(path: &Path) -> bool {
+    const BEGINNING: &[u8] = b"!<arch>\ndebian-binary";
+    let mut bytes = [0; BEGINNING.len()];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).is_ok() && bytes == BEGINNING
 }
 
 /// A file's modification time; the distant past if it has none any more.

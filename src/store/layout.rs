@@ -31,7 +31,7 @@ impl Layout {
         let layout = Self { root };
         layout.check_format()?;
         let private = [layout.sessions(), layout.stages(), layout.trash()];
-        let public = [layout.objects(), layout.partial(), layout.stage_locks(), layout.quarantine()];
+        let public = [layout.objects(), layout.partial(), layout.stage_locks(), layout.quarantine(), layout.roots()];
         // Sessions and stage results hold unpacked packages: set-user-id programs of known weakness among
         // them, which other users of this machine must not reach.
         for (directories, mode) in [(private.as_slice(), 0o700), (public.as_slice(), 0o755)] {
@@ -52,7 +52,7 @@ impl Layout {
                 if line == FORMAT || line.is_empty() { Ok(()) } else { Err(LayoutError::Format(line.to_owned())) }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write_file(&path, &format!("{FORMAT}\n")).map_err(LayoutError::Io)
+                write_file(&path, format!("{FORMAT}\n")).map_err(LayoutError::Io)
             }
             Err(error) => Err(LayoutError::Io(error)),
         }
@@ -88,6 +88,10 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    pub(super) fn roots(&self) -> PathBuf {
+        self.root.join("roots")
+    }
+
     pub(super) fn sessions(&self) -> PathBuf {
         self.root.join("sessions")
     }
@@ -115,8 +119,8 @@ pub fn default_directory(xdg_cache_home: Option<&OsStr>, home: Option<&OsStr>) -
 }
 
 /// Writes a file, with mode 0644 whatever the umask.
-pub(super) fn write_file(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path, text)?;
+pub(super) fn write_file(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    fs::write(path, bytes)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 

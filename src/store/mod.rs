@@ -11,6 +11,7 @@
 //!         sessions/…                  what living processes are writing, and the litter of dead ones
 //!         trash/…                     what is being deleted
 //!         quarantine/<digest>         objects whose bytes were found changed
+//!         roots/<digest>              a lock whose objects are kept
 //!         sessions.lock removal.lock  short-lived locks
 //! ```
 //!
@@ -33,6 +34,7 @@ mod layout;
 mod lock_file;
 pub mod mirror;
 mod object;
+mod root;
 mod session;
 mod stage;
 
@@ -42,10 +44,11 @@ use std::sync::{Arc, Mutex};
 use self::layout::{Layout, LayoutError};
 use self::session::Session;
 
-pub use self::collect::{Amount, Limits, Usage};
+pub use self::collect::{Amount, Collected, Limits, Usage};
 pub use self::error::StoreError;
 pub use self::layout::default_directory;
 pub use self::object::Damage;
+pub use self::root::Root;
 pub use self::stage::{StageKey, StageResult, Workspace};
 
 /// An opened store. Clones share one session; it ends with the last of them.

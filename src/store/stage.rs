@@ -153,6 +153,32 @@ impl Store {
         result
     }
 
+    /// All results of a stage: their keys' digests and what the stage filled, sorted.
+    pub fn stage_results(&self, name: &str) -> Result<Vec<(Digest, PathBuf)>, StoreError> {
+        let directory = self.layout().stages().join(name);
+        let places = match session::entries(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            result => result.map_err(StoreError::read(&directory))?,
+        };
+        let named = |place: PathBuf| Some((place.file_name()?.to_str()?.parse().ok()?, place.join("content")));
+        let mut results: Vec<(Digest, PathBuf)> = places.into_iter().filter_map(named).collect();
+        results.sort();
+        Ok(results)
+    }
+
+    /// Removes a result that was found damaged; it is built again when it is next needed.
+    pub fn discard_stage(&self, name: &str, key: &Digest) -> Result<(), StoreError> {
+        let place = self.layout().stages().join(name).join(key.to_string());
+        match session::move_to_trash(&place, &self.layout().trash()) {
+            Ok(dead) => {
+                let _ = session::delete(&dead); // what resists waits for `empty_trash`
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // collected meanwhile
+            Err(error) => Err(StoreError::write(&place)(error)),
+        }
+    }
+
     /// Flushes to disk the results that this session has made or used, so that they outlast a power failure. To be
     /// called when the build is done and its user need not wait.
     pub fn settle(&self) -> Result<(), StoreError> {

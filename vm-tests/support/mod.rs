@@ -126,7 +126,7 @@ pub fn built(name: &str) -> Option<Built> {
         if !output.status.success() {
             // Archives drop old versions: what is tested here is not the lock.
             eprintln!("{}\nlocking afresh", String::from_utf8_lossy(&output.stderr));
-            let lock = adamant(&["lock", recipe]);
+            let lock = adamant(&["lock", recipe, "--update"]);
             if matches!(lock.status.code(), Some(4 | 6)) {
                 crate::oracle::skip(&format!("no packages: {}", String::from_utf8_lossy(&lock.stderr)));
                 return None;

@@ -4,7 +4,8 @@
 //! The aim is the same set as `apt-get install` gives on an empty system (apt 2.6 and 3.0, `pkgDepCache::MarkInstall`
 //! with its internal solver), so its rules are followed even where others would be thinkable:
 //!
-//! - of several alternatives, the leftmost that can be installed; of several providers, see [`prefer`];
+//! - of several alternatives, the leftmost that can be installed; of several providers, see [`prefer`] (only where an
+//!   earlier set is to be kept, its packages come before all others);
 //! - a package that cannot have what it must have loses its candidate, for good;
 //! - what was asked for is protected, and so is the only way to it: whatever conflicts with it cannot come in later;
 //! - a conflict of a package that is not protected evicts the other if that one is not protected either.
@@ -246,6 +247,8 @@ impl<'u, 'a> State<'u, 'a> {
         }
         if !sorted {
             solutions.sort();
+        } else if !self.known.is_empty() {
+            solutions.sort_by_key(|&version| !self.known[self.universe.version(version).package.0 as usize]);
         }
         solutions.dedup();
         if !is_negative(group[0].field) {

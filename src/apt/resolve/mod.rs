@@ -1,11 +1,12 @@
 //! From a list of wishes to the set of packages that fulfils them.
 //!
-//! Flows in: a [`Universe`] and a [`SetRequest`]. Flows out: the versions to install, or why there are none.
+//! Flows in: a [`Universe`], a [`SetRequest`], versions to keep. Flows out: the versions to install, or why there are none.
 //!
 //! Invariants: the set depends on the universe and on what is asked for, not on the order in which it is asked; it is
-//! the set that `apt-get install` gives on an empty system.
+//! the set that `apt-get install` gives on an empty system, unless versions are to be kept ([`Kept`]).
 
 mod explain;
+mod keep;
 mod mark;
 mod prove;
 mod repair;
@@ -16,8 +17,10 @@ mod sweep;
 
 use super::universe::{PackageId, Universe, VersionId};
 pub use explain::Explanation;
+pub(super) use keep::Kept;
 use mark::Manner;
 pub use request::{PackageRequest, ParseRequestError, Selector, SetRequest};
+pub(super) use select::{best, newest_of};
 use state::State;
 
 /// Marking recurses along dependencies, at most 3000 deep as in apt; this is ten times what that takes.
@@ -107,28 +110,54 @@ fn versions(available: &[Available]) -> String {
     if available.is_empty() { "none".to_owned() } else { available.iter().map(one).collect::<Vec<_>>().join(", ") }
 }
 
-/// The versions to install.
-pub(super) fn resolve(universe: &Universe<'_>, request: &SetRequest) -> Result<Vec<VersionId>, ResolveError> {
-    let candidates = select::candidates(universe, request)?;
-    let selected = select::select(universe, request, &candidates)?;
-    let mut state = State::new(universe, candidates, request.recommends);
-    let asked_for: Vec<PackageId> = selected.iter().map(|one| universe.version(one.version).package).collect();
-    state.choose_candidates(&selected);
+/// The versions to install; those of `kept` wherever they go together with what is asked for.
+pub(super) fn resolve(
+    universe: &Universe<'_>,
+    request: &SetRequest,
+    mut kept: Kept,
+) -> Result<Vec<VersionId>, ResolveError> {
+    loop {
+        let mut candidates = select::candidates(universe, request)?;
+        kept.take_over(universe, request, &mut candidates);
+        let selected = select::select(universe, request, &candidates, &kept)?;
+        let mut state = State::new(universe, candidates, request.recommends);
+        state.prefer_known(&kept);
+        let asked_for: Vec<PackageId> = selected.iter().map(|one| universe.version(one.version).package).collect();
+        state.choose_candidates(&selected);
+        if kept.let_go_of_obstacles(&mut state.clone(), &asked_for) {
+            continue;
+        }
+        match install(state, request, &asked_for) {
+            Ok(versions) => return Ok(versions),
+            // What is kept stands in the way, beyond what was foreseen.
+            Err(_) if !kept.is_empty() => kept = Kept::default(),
+            Err(explanation) => return Err(ResolveError::Unsatisfiable(explanation)),
+        }
+    }
+}
+
+/// Marks what is asked for, with all that it needs.
+fn install(
+    mut state: State<'_, '_>,
+    request: &SetRequest,
+    asked_for: &[PackageId],
+) -> Result<Vec<VersionId>, Explanation> {
     let before = state.clone();
     let manner = Manner { follow: false, asked_for: true, depth: 0 };
-    for &package in &asked_for {
+    for &package in asked_for {
         state.choice_mut(package).protected = true;
         state.mark(package, manner);
     }
-    for &package in &asked_for {
+    for &package in asked_for {
         state.mark(package, Manner { follow: true, ..manner });
     }
     if state.broken().next().is_some() {
-        state.repair(&asked_for);
+        state.repair(asked_for);
     }
     if state.broken().next().is_some() {
-        return Err(ResolveError::Unsatisfiable(explain::explain(request, &before, &state, &asked_for)));
+        return Err(explain::explain(request, &before, &state, asked_for));
     }
     state.sweep();
+    let universe = state.universe;
     Ok(universe.packages().filter_map(|package| state.choice(package).install).collect())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::universe::{Origin, PackageId, Universe, VersionId};
+use super::keep::Kept;
 use super::request::{PackageRequest, Selector, SetRequest};
 use super::state::{Choice, State, View, groups, is_negative};
 use super::{Available, ResolveError};
@@ -34,7 +35,7 @@ pub(super) fn candidates(universe: &Universe<'_>, request: &SetRequest) -> Resul
 }
 
 /// The version of the highest priority; among equals the newest; among those the first source's.
-fn best(universe: &Universe<'_>, package: PackageId) -> Option<VersionId> {
+pub(in super::super) fn best(universe: &Universe<'_>, package: PackageId) -> Option<VersionId> {
     let mut best: Option<VersionId> = None;
     for &version in &universe.package(package).versions {
         let pin = universe.version(version).pin;
@@ -50,6 +51,7 @@ pub(super) fn select(
     universe: &Universe<'_>,
     request: &SetRequest,
     choices: &[Choice],
+    kept: &Kept,
 ) -> Result<Vec<Selected>, ResolveError> {
     let mut by_package: BTreeMap<&str, (VersionId, Option<&PackageRequest>)> = BTreeMap::new();
     if request.essential {
@@ -61,7 +63,7 @@ pub(super) fn select(
         }
     }
     for wanted in &request.packages {
-        let version = one(universe, request, choices, wanted)?;
+        let version = one(universe, request, choices, kept, wanted)?;
         let name = universe.name(universe.version(version).package);
         let selected = wanted.selector.is_some().then_some(wanted);
         match by_package.get_mut(name) {
@@ -89,6 +91,7 @@ fn one(
     universe: &Universe<'_>,
     request: &SetRequest,
     choices: &[Choice],
+    kept: &Kept,
     wanted: &PackageRequest,
 ) -> Result<VersionId, ResolveError> {
     if request.excluded.contains(&wanted.name) {
@@ -101,7 +104,7 @@ fn one(
         return provider.ok_or_else(|| virtual_or_unknown(universe, choices, package));
     }
     if wanted.selector.is_some() {
-        return pinned(universe, package, wanted);
+        return kept.version(package).map_or_else(|| pinned(universe, package, wanted), Ok);
     }
     choices[package.0 as usize].candidate.ok_or_else(|| ResolveError::NoCandidate {
         package: wanted.name.clone(),
@@ -166,7 +169,7 @@ fn pinned(universe: &Universe<'_>, package: PackageId, wanted: &PackageRequest) 
 }
 
 /// The newest version that a repository or suite has.
-pub(super) fn newest_of(universe: &Universe<'_>, package: PackageId, origin: &str) -> Option<VersionId> {
+pub(in super::super) fn newest_of(universe: &Universe<'_>, package: PackageId, origin: &str) -> Option<VersionId> {
     let versions = &universe.package(package).versions;
     versions.iter().copied().find(|&version| universe.origins(version).any(|one| one.is_called(origin)))
 }
