@@ -8,7 +8,7 @@ use adamant::boot::pe::{NewSection, Pe};
 use adamant::boot::uki::{Uki, kernel_release};
 use adamant::disk::Table;
 use adamant::filesystem::{cpio as newc, erofs as file_system, fat::Volume};
-use adamant::tree::{Content, Kind, Metadata, Node, Segments, Tree, dump};
+use adamant::tree::{Content, Kind, Metadata, Node, NodeId, Segments, Tree, dump};
 use adamant::verity::{RootHash, Shape, superblock, verify};
 
 use super::repair;
@@ -74,11 +74,14 @@ pub fn fat(data: &[u8]) {
 
 /// cpio archives: one that is read is canonical when it is written.
 pub fn cpio(data: &[u8]) {
-    let Ok(tree) = newc::read(Arc::new(data.to_vec())) else { return };
+    let Ok(mut tree) = newc::read(Arc::new(data.to_vec())) else { return };
     read_tree(&tree);
+    // An archive may have an entry for the root directory; none is written.
+    tree.node_mut(NodeId::ROOT).metadata = Metadata::with_mode(0o755);
     let mut archive = Vec::new();
     if newc::write(&tree, &mut archive).is_ok() {
-        let again = newc::read(Arc::new(archive)).expect("what was written is an archive");
+        let mut again = newc::read(Arc::new(archive)).expect("what was written is an archive");
+        again.node_mut(NodeId::ROOT).metadata = Metadata::with_mode(0o755);
         let text = |tree: &Tree| {
             let mut text = Vec::new();
             dump::write(tree, &mut text).map(|()| text).expect("contents are in memory")
