@@ -81,7 +81,9 @@ pub fn cpio(data: &[u8]) {
         let again = newc::read(Arc::new(archive)).expect("what was written is an archive");
         let text = |tree: &Tree| {
             let mut text = Vec::new();
-            dump::write(tree, &mut text).map(|()| text).expect("contents are in memory")
+            dump::write(tree, &mut text).expect("contents are in memory");
+            // Archives are written without a member for the root.
+            text.split(|byte| *byte == b'\n').skip(1).map(<[u8]>::to_vec).collect::<Vec<_>>()
         };
         assert_eq!(text(&again), text(&tree));
     }
