@@ -155,3 +155,11 @@ fn a_section_without_bytes_in_the_file_may_stand_anywhere() {
     let room = pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes("x") }]);
     assert!(matches!(room, Err(PeError::Room { size: 1, room: 0, .. })));
 }
+
+#[test]
+fn refuses_an_optional_header_that_ends_among_its_fields() {
+    let mut file = stub();
+    file[0x80 + 20..0x80 + 22].copy_from_slice(&24u16.to_le_bytes());
+    let refused = Pe::read(Content::from_bytes(file)).unwrap_err();
+    assert!(matches!(refused, PeError::Field { field: "size of the optional header", offset: 0x94 }), "{refused}");
+}

@@ -174,6 +174,9 @@ impl Pe {
         field(headers.get(start..start + 4) == Some(b"PE\0\0"), "signature \"PE\"", start)?;
         let optional = start + 24;
         field(le16(&headers, optional) == 0x20b, "magic number of PE32+", optional)?;
+        // The section headers stand behind it: in a shorter one a new section would be written over its fields.
+        let optional_size = usize::from(le16(&headers, start + 20));
+        field(optional_size >= OPTIONAL_HEADER, "size of the optional header", start + 20)?;
         let size = le32(&headers, optional + 60) as usize;
         field(size <= headers.len() && size > optional + OPTIONAL_HEADER, "size of the headers", optional + 60)?;
         headers.truncate(size);
