@@ -315,7 +315,7 @@ impl Pe {
         };
         for section in sections {
             match self.sections.iter().position(|own| own.name == section.name) {
-                Some(index) => writer.replace(index, &self.sections[index], section)?,
+                Some(index) => writer.replace(index, self, section)?,
                 None => writer.append(self, section)?,
             }
         }
@@ -350,10 +350,18 @@ impl Writer {
         self.headers[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    fn replace(&mut self, index: usize, own: &Section, new: &NewSection) -> Result<(), PeError> {
+    fn replace(&mut self, index: usize, pe: &Pe, new: &NewSection) -> Result<(), PeError> {
+        let own = &pe.sections[index];
         let size = new.content.size();
-        if size > u64::from(own.raw_size) {
-            return Err(PeError::Room { name: new.name.into(), size, room: own.raw_size });
+        let start = u64::from(own.virtual_address);
+        // In memory there is room up to the next section; a new one behind the last starts at the alignment.
+        let end = pe.sections.get(index + 1).map_or_else(
+            || (start + u64::from(own.virtual_size)).next_multiple_of(u64::from(pe.section_alignment)),
+            |next| u64::from(next.virtual_address),
+        );
+        let room = (end - start).min(u64::from(own.raw_size)) as u32;
+        if size > u64::from(room) {
+            return Err(PeError::Room { name: new.name.into(), size, room });
         }
         self.put(self.place + index * SECTION_HEADER + 8, size as u32);
         // A section without bytes in the file may claim to stand anywhere.
