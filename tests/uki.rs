@@ -184,3 +184,25 @@ fn a_section_without_bytes_in_the_file_may_stand_anywhere() {
     assert_eq!(moved.content(moved.section(".osrel").unwrap()).to_vec().unwrap(), b"x");
     assert_eq!(moved.sections.len(), 2);
 }
+
+#[test]
+fn refuses_an_optional_header_that_ends_among_its_fields() {
+    let mut file = stub();
+    file[0x80 + 20..0x80 + 22].copy_from_slice(&24u16.to_le_bytes());
+    let refused = Pe::read(Content::from_bytes(file)).unwrap_err();
+    assert!(matches!(refused, PeError::Field { field: "size of the optional header", offset: 0x94 }), "{refused}");
+}
+
+#[test]
+fn a_section_is_not_replaced_by_more_than_memory_has_room_for() {
+    let mut file = executable(&[(".osrel", &[1; 600]), (".text", &[0x90; 600])]);
+    // The second section stands right behind the first byte of the first.
+    let headers = 0x80 + 24 + 0xf0;
+    file[headers + 8..headers + 12].copy_from_slice(&1u32.to_le_bytes());
+    file[headers + 40 + 12..headers + 40 + 16].copy_from_slice(&4097u32.to_le_bytes());
+    let pe = Pe::read(Content::from_bytes(file)).unwrap();
+    let replace = |bytes: &str| pe.append(&[NewSection { name: ".osrel", content: Content::from_bytes(bytes) }]);
+    let place = |image| Pe::read(image).unwrap().sections.iter().position(|section| section.name == ".osrel").unwrap();
+    assert_eq!(place(replace("x").unwrap()), 0);
+    assert_eq!(place(replace("xy").unwrap()), 1);
+}

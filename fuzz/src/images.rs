@@ -84,7 +84,9 @@ pub fn cpio(data: &[u8]) {
         again.node_mut(NodeId::ROOT).metadata = Metadata::with_mode(0o755);
         let text = |tree: &Tree| {
             let mut text = Vec::new();
-            dump::write(tree, &mut text).map(|()| text).expect("contents are in memory")
+            dump::write(tree, &mut text).expect("contents are in memory");
+            // Archives are written without a member for the root.
+            text.split(|byte| *byte == b'\n').skip(1).map(<[u8]>::to_vec).collect::<Vec<_>>()
         };
         assert_eq!(text(&again), text(&tree));
     }

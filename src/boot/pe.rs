@@ -164,6 +164,9 @@ impl Pe {
         field(headers.get(start..start + 4) == Some(b"PE\0\0"), "signature \"PE\"", start)?;
         let optional = start + 24;
         field(le16(&headers, optional) == 0x20b, "magic number of PE32+", optional)?;
+        // The section headers stand behind it: in a shorter one a new section would be written over its fields.
+        let optional_size = usize::from(le16(&headers, start + 20));
+        field(optional_size >= OPTIONAL_HEADER, "size of the optional header", start + 20)?;
         let size = le32(&headers, optional + 60) as usize;
         field(size <= headers.len() && size > optional + OPTIONAL_HEADER, "size of the headers", optional + 60)?;
         headers.truncate(size);
@@ -327,8 +330,13 @@ impl Pe {
     /// Bytes that fit where that section is.
     fn room(&self, index: usize) -> u64 {
         let own = &self.sections[index];
-        let next = self.sections.get(index + 1).map_or(own.raw_size, |next| next.virtual_address - own.virtual_address);
-        u64::from(own.raw_size.min(next))
+        let start = u64::from(own.virtual_address);
+        // In memory there is room up to the next section; a new one behind the last starts at the alignment.
+        let end = self.sections.get(index + 1).map_or_else(
+            || (start + u64::from(own.virtual_size)).next_multiple_of(u64::from(self.section_alignment)),
+            |next| u64::from(next.virtual_address),
+        );
+        (end - start).min(u64::from(own.raw_size))
     }
 
     /// Marks the executable as one whose memory must stay executable, because its kernel is such a one.

@@ -1,6 +1,7 @@
 //! From the tables of one document to the values of a [`Recipe`](super::Recipe): each item by itself, its mistakes
 //! taken note of, so that all of them are found in one go.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::diagnostic::{Diagnostic, listed, nearest};
@@ -8,6 +9,9 @@ use super::resolved::*;
 use super::schema::{self, Epoch};
 use super::source::{At, Span};
 use super::values::{self, Fault};
+
+/// Mistakes that come with a hint, where the hint grows with the recipe.
+const HINTS_MAX: usize = 100;
 
 /// What has a key within its list.
 pub(super) trait Keyed {
@@ -158,9 +162,11 @@ impl Found {
     }
 
     pub(super) fn twice_within<T: Keyed>(&mut self, what: &str, items: &[T]) {
-        for (index, item) in items.iter().enumerate() {
-            if let Some(first) = items[..index].iter().find(|first| first.key() == item.key()) {
-                self.twice(what, item.key(), first.span(), item.span());
+        let mut firsts: BTreeMap<&str, Span> = BTreeMap::new();
+        for item in items {
+            match firsts.get(item.key()) {
+                Some(first) => self.twice(what, item.key(), *first, item.span()),
+                None => drop(firsts.insert(item.key(), item.span())),
             }
         }
     }
@@ -168,7 +174,8 @@ impl Found {
     /// Appends; what is inherited under the same key is replaced.
     pub(super) fn append<T: Keyed>(&mut self, what: &str, list: &mut Vec<T>, items: Vec<T>) {
         self.twice_within(what, &items);
-        list.retain(|old| !items.iter().any(|item| item.key() == old.key()));
+        let keys: BTreeSet<&str> = items.iter().map(Keyed::key).collect();
+        list.retain(|old| !keys.contains(old.key()));
         list.extend(items);
     }
 
@@ -189,8 +196,12 @@ impl Found {
         name: &At<String>,
         there: impl Iterator<Item = &'a str>,
     ) {
-        let there: Vec<&str> = there.collect();
         let title = format!("there is no {what} `{}` to remove", name.escape_debug());
+        // Nobody reads that many, and each hint is as long as the list that it is about.
+        if self.0.len() >= HINTS_MAX {
+            return self.0.push(Diagnostic::at(name.span, title, "the recipe that this one extends does not have it"));
+        }
+        let there: Vec<&str> = there.collect();
         let label = match nearest(name, there.iter().copied()) {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "the recipe that this one extends does not have it".into(),

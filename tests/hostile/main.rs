@@ -11,6 +11,7 @@
 //! | `HOSTILE_SEEDS` | a directory, into which the case `seeds_can_be_written` writes what mutations start from |
 
 mod attack;
+mod crafted;
 mod memory;
 mod mutate;
 mod seeds;
