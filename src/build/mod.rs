@@ -7,7 +7,8 @@
 //! ```
 //!
 //! In: a [`Plan`], a [`Fetcher`] with its store, an output directory. Out: the directory, whole, and a [`Built`].
-//! `unpack`, `configure` and `initrd` are results in the store, by the digest of everything that they depend on. This module
+//! `unpack`, `configure`, `initrd` and the whole `image` are results in the store, by the digest of everything that they
+//! depend on; an output that is still as it was published is left alone ([`unchanged`]). This module
 //! and `cli` are where the pure stages meet the network and the disk.
 
 pub mod image;
@@ -21,6 +22,7 @@ pub mod roots;
 pub mod stages;
 pub mod system;
 pub mod tools;
+mod unchanged;
 pub mod update;
 pub mod vendor;
 
@@ -28,6 +30,9 @@ use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use self::origins::Origins;
 use self::output::{Output, OutputError};
@@ -40,10 +45,10 @@ use crate::lock::{Lock, LockedPackage};
 use crate::manifest::{self, DescribeError, Manifest, Subject};
 use crate::recipe::{Diagnostics, Recipe, SourceContents};
 use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
-use crate::store::StoreError;
 use crate::store::fetch::Fetcher;
+use crate::store::{StageKey, StoreError};
 use crate::telemetry::Progress;
-use crate::tree::TreeError;
+use crate::tree::{Content, TreeError};
 use crate::verity::RootHash;
 
 /// What is to be built.
@@ -142,10 +147,73 @@ pub enum BuildError {
     Read(#[source] io::Error),
 }
 
+/// The name of an image's facts in its stage result.
+const FACTS: &str = "facts.json";
+/// The directory of an image's stage result that becomes the output.
+const FILES: &str = "files";
+
+/// What is told of an image that was made.
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    /// File name of the disk.
+    disk: String,
+    /// SHA-256 of the manifest.
+    digest: Digest,
+    root_hash: RootHash,
+}
+
 /// Builds the image of `plan` into the directory `target`.
 pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn Progress) -> Result<Built, BuildError> {
     let output = Output::create(target)?;
     let stages = Stages::new(progress);
+    let store = fetcher.store();
+    let key = key(plan);
+    let made = store.build_stage(&key, |directory| make(plan, directory, fetcher, &stages))?;
+    let facts = made.path.join(FACTS);
+    let facts = fs::read(&facts).and_then(|text| Ok(serde_json::from_slice::<Facts>(&text)?));
+    let facts = facts.map_err(BuildError::Read)?;
+    let is_unchanged = made.cached && unchanged::is_unchanged(store, target, key.digest());
+    if made.cached {
+        stages.run("image", || Ok::<_, BuildError>(((), true)))?;
+    }
+    if !is_unchanged {
+        copy(&made.path.join(FILES), output.path())?;
+        output.publish()?;
+        unchanged::remember(store, target, key.digest());
+    }
+    Ok(Built {
+        directory: target.to_owned(),
+        image: target.join(facts.disk),
+        manifest: target.join(manifest::FILE_NAME),
+        digest: facts.digest,
+        root_hash: facts.root_hash,
+        stages: stages.into_ended(),
+    })
+}
+
+/// The key of the whole image: everything in the output depends on this and nothing else.
+fn key(plan: &Plan<'_>) -> StageKey {
+    let recipe = plan.recipe.record(plan.sources).unwrap_or_default();
+    StageKey::new("image")
+        .with("recipe", crate::recipe::record_digest(&recipe).as_bytes())
+        .with("lock", Digest::of(plan.lock.to_text().as_bytes()).as_bytes())
+        .with("epoch", &plan.epoch.to_le_bytes())
+}
+
+/// Files of one directory, with their holes, to another. The ones in the store stay its own: who changes an output
+/// must not change what the next one is made of.
+fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
+    for entry in fs::read_dir(from).map_err(BuildError::Read)? {
+        let entry = entry.map_err(BuildError::Read)?;
+        let size = entry.metadata().map_err(BuildError::Read)?.len();
+        let file = File::open(entry.path()).map_err(BuildError::Read)?;
+        write_content(&Content::new(size, Arc::new(file), 0), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Makes the image of `plan`, in the empty directory `directory`.
+fn make(plan: &Plan<'_>, directory: &Path, fetcher: &Fetcher, stages: &Stages<'_>) -> Result<(), BuildError> {
     let store = fetcher.store();
     let set = |name: &'static str| plan.lock.sets.get(name).map(Vec::as_slice);
     let system_set = set(lock::SYSTEM).ok_or(BuildError::NoSet(lock::SYSTEM))?;
@@ -153,7 +221,7 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     let additions_set = set(lock::INITRD_ADDITIONS).unwrap_or_default();
 
     let everything: Vec<LockedPackage> = [system_set, initrd_set, additions_set].concat();
-    packages::fetch(&everything, fetcher, &stages)?;
+    packages::fetch(&everything, fetcher, stages)?;
     let unpacked = stages.run("unpack", || packages::unpack(&everything, fetcher))?;
     let (system_packages, rest) = unpacked.split_at(system_set.len());
     let (initrd_packages, additions) = rest.split_at(initrd_set.len());
@@ -164,7 +232,7 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
         system: (system_set, system_packages),
     };
     let (configured, initrd) = rayon::join(
-        || stages.run("configure", || system::configured(system_set, system_packages, plan, store, &stages)),
+        || stages.run("configure", || system::configured(system_set, system_packages, plan, store, stages)),
         || stages.run("initrd", || kernel::initrd(&sources, plan, store)),
     );
     let (mut tree, (initrd, stub)) = (configured?, initrd?);
@@ -188,19 +256,19 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
         epoch: plan.epoch,
         workers: plan.workers,
     };
-    let image = image::assemble(&parts, &workspace.path(), &stages)?;
+    let image = image::assemble(&parts, &workspace.path(), stages)?;
+    let files = directory.join(FILES);
+    let workspace_error = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BuildError::Workspace { path, source }
+    };
+    fs::create_dir(&files).map_err(workspace_error(&files))?;
     let manifest =
-        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, &output)?, false)))?;
-    output.publish()?;
-    let file = |name: &str| target.join(name);
-    Ok(Built {
-        directory: target.to_owned(),
-        image: file(&manifest.disk.file),
-        manifest: file(manifest::FILE_NAME),
-        digest: manifest.digest(),
-        root_hash: image.root_hash,
-        stages: stages.into_ended(),
-    })
+        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, &files)?, false)))?;
+    let facts = Facts { disk: manifest.disk.file.clone(), digest: manifest.digest(), root_hash: image.root_hash };
+    let path = directory.join(FACTS);
+    let text = serde_json::to_vec(&facts).unwrap_or_default();
+    fs::write(&path, text).map_err(workspace_error(&path))
 }
 
 /// Writes disk, UKI, manifest and checksums into the output.
@@ -209,7 +277,7 @@ fn write(
     parts: &image::Parts<'_>,
     image: &image::Image,
     origins: &Origins,
-    output: &Output,
+    output: &Path,
 ) -> Result<Manifest, BuildError> {
     let seed = image::seed(parts.name, parts.version, parts.architecture);
     let recipe = plan.recipe.record(plan.sources).unwrap_or_default();
@@ -238,8 +306,8 @@ fn write(
         || Manifest::describe(&subject).map_err(BuildError::from),
         || {
             let stem = manifest::file_stem(parts.name, parts.version, parts.architecture);
-            write_content(&image.disk.content, &output.path().join(format!("{stem}.raw")))?;
-            write_content(&image.uki, &output.path().join(format!("{stem}.efi")))
+            write_content(&image.disk.content, &output.join(format!("{stem}.raw")))?;
+            write_content(&image.uki, &output.join(format!("{stem}.efi")))
         },
     );
     written?;
@@ -251,13 +319,13 @@ fn write(
         (manifest::FILE_NAME.to_owned(), Digest::of(text.as_bytes())),
     ]);
     for (name, text) in [(manifest::FILE_NAME, &text), (manifest::CHECKSUMS_FILE_NAME, &sums)] {
-        let path = output.path().join(name);
+        let path = output.join(name);
         fs::write(&path, text).map_err(|source| BuildError::Workspace { path, source })?;
     }
     Ok(manifest)
 }
 
-fn write_content(content: &crate::tree::Content, path: &Path) -> Result<(), BuildError> {
+fn write_content(content: &Content, path: &Path) -> Result<(), BuildError> {
     let write = || disk::write_sparse(content, &File::create_new(path)?);
     write().map_err(|source| BuildError::Workspace { path: path.to_owned(), source })
 }

@@ -31,7 +31,14 @@ impl Layout {
         let layout = Self { root };
         layout.check_format()?;
         let private = [layout.sessions(), layout.stages(), layout.trash()];
-        let public = [layout.objects(), layout.partial(), layout.stage_locks(), layout.quarantine(), layout.roots()];
+        let public = [
+            layout.objects(),
+            layout.partial(),
+            layout.stage_locks(),
+            layout.quarantine(),
+            layout.roots(),
+            layout.notes(),
+        ];
         // Sessions and stage results hold unpacked packages: set-user-id programs of known weakness among
         // them, which other users of this machine must not reach.
         for (directories, mode) in [(private.as_slice(), 0o700), (public.as_slice(), 0o755)] {
@@ -90,6 +97,10 @@ impl Layout {
 
     pub(super) fn roots(&self) -> PathBuf {
         self.root.join("roots")
+    }
+
+    pub(super) fn notes(&self) -> PathBuf {
+        self.root.join("notes")
     }
 
     pub(super) fn sessions(&self) -> PathBuf {

@@ -196,6 +196,21 @@ impl Store {
         Ok(())
     }
 
+    /// What was noted under `name`, a word of ASCII, if anything was.
+    pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.layout().notes().join(name);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).map_err(StoreError::read(&path)),
+        }
+    }
+
+    /// Notes something small, in place of what was noted under `name`. Not flushed: a crash of the machine may lose it.
+    pub fn set_note(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let (fresh, path) = (self.inner.session.fresh_path(), self.layout().notes().join(name));
+        layout::write_file(&fresh, bytes).and_then(|()| fs::rename(&fresh, &path)).map_err(StoreError::write(&path))
+    }
+
     fn publish_stage(&self, key: &StageKey, workspace: Workspace) -> Result<PathBuf, StoreError> {
         let place = self.stage_place(key);
         match &self.inner.boot {
