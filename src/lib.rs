@@ -43,9 +43,10 @@
 //! | `out/<name>_<version>/<name>_<version>_<arch>.efi` | [`boot::uki`], in [`build`] |
 //! | `out/<name>_<version>/manifest.json`, `SHA256SUMS` | [`manifest`], in [`build`] |
 //! | `out/.<name>_<version>.partial-*/` while a build runs | [`build::output`] |
-//! | `<recipe>.lock` beside `<recipe>.toml` | [`lock`], in [`build::lock`] |
+//! | `<recipe>.lock` beside `<recipe>.toml` | [`lock`], in [`build::lock`] and [`build::update`] |
 //! | `<recipe>.toml` of `adamant init` | [`recipe`], in [`cli`] |
-//! | `~/.cache/adamant/` (or `--store`): objects, stage results, workspaces | [`store`] |
+//! | `~/.cache/adamant/` (or `--store`): objects, stage results, workspaces, roots | [`store`] |
+//! | the folder of `adamant vendor`: a store too | [`build::vendor`] |
 //! | `<image>.console.log` of `adamant boot --test` | [`cli`] |
 //!
 //! # What stands in for `ext4-rs`

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 
+use adamant::apt::update::{ControlSource, Renewal, update};
 use adamant::apt::{LockError, LockRequest, Repository, SetRequest, lock};
 use adamant::digest::Digest;
-use adamant::lock::{Lock, difference};
+use adamant::lock::{Lock, LockedPackage, difference};
 use pgp::composed::KeyType;
 use pgp::crypto::hash::HashAlgorithm;
 
@@ -1060,9 +1061,63 @@ mod random {
         archive
     }
 
+    /// Control files of an earlier archive.
+    impl ControlSource for Archive {
+        fn controls(&self, packages: &[LockedPackage]) -> Result<Vec<String>, LockError> {
+            Ok(packages.iter().map(|one| self.find((&one.name, &one.version)).control()).collect())
+        }
+    }
+
+    /// The next archive: further versions of all packages, those so far dropped.
+    fn successor(random: &mut StdRng) -> Archive {
+        let mut next = Archive::new();
+        for (_, _, mut deb) in archive(random).into_packages() {
+            deb.version = (deb.version.parse::<u32>().unwrap() + 2).to_string();
+            next.add("trixie", "main", deb);
+        }
+        next.publish();
+        next
+    }
+
+    #[test]
+    fn what_is_not_renewed_stays_although_the_archive_has_only_other_versions() {
+        let archives = std::env::var("ADAMANT_RANDOM_ARCHIVES").map_or(24, |count| count.parse().unwrap());
+        let (mut sets, mut renewed, mut moved, mut all) = (0, 0, 0, 0);
+        for seed in 0..archives {
+            let random = &mut StdRng::seed_from_u64(seed);
+            let (now, next) = (archive(random), successor(random));
+            for _ in 0..8 {
+                let wishes: Vec<String> =
+                    (0..random.gen_range(1..5)).map(|_| format!("p{}", random.gen_range(0..PACKAGES))).collect();
+                let wishes: Vec<&str> = wishes.iter().map(String::as_str).collect();
+                let request = request(&now, Ask { recommends: random.gen_range(0..2) == 0, ..ask(&wishes) });
+                let Ok(before) = lock(&request, &now, NOW) else { continue };
+                let names = |lock: &Lock| -> BTreeSet<String> {
+                    lock.sets["system"].iter().map(|one| format!("{}={}", one.name, one.version)).collect()
+                };
+                let kept = update(&request, &before, &Renewal::nothing(), &now, &next, NOW).unwrap().lock;
+                assert_eq!(names(&kept), names(&before), "seed {seed}: {wishes:?}");
+                sets += 1;
+                let some = &before.sets["system"][random.gen_range(0..before.sets["system"].len())].name;
+                let one = Renewal::Only { security: false, packages: [some.clone()].into() };
+                let Ok(after) = update(&request, &before, &one, &now, &next, NOW) else { continue };
+                let after = names(&after.lock);
+                let sound = is_sound(&[&now, &next], &after);
+                assert_eq!(sound, Ok(()), "seed {seed}: {wishes:?}, {some}");
+                renewed += 1;
+                moved += names(&before).difference(&after).count();
+                all += before.sets["system"].len();
+            }
+        }
+        println!("{sets} sets kept; {renewed} with one package renewed: {moved} of {all} packages changed");
+        assert!(sets > archives && moved * 2 < all, "{sets} sets, {moved} of {all} packages changed");
+    }
+
     /// Every dependency of the set holds and nothing in it conflicts, judged by the text of the packages alone.
-    fn is_sound(archive: &Archive, set: &BTreeSet<String>) -> Result<(), String> {
-        let chosen: Vec<_> = set.iter().map(|one| archive.find(one.split_once('=').unwrap())).collect();
+    fn is_sound(archives: &[&Archive], set: &BTreeSet<String>) -> Result<(), String> {
+        let find =
+            |one: &String| archives.iter().find_map(|archive| archive.get(one.split_once('=').unwrap())).unwrap();
+        let chosen: Vec<_> = set.iter().map(find).collect();
         let satisfies = |deb: &Deb, alternative: &adamant::apt::relation::Alternative<'_>| {
             let holds = |version: Option<&str>| match (alternative.constraint, version) {
                 (None, _) => true,
@@ -1111,7 +1166,7 @@ mod random {
                 let ask = Ask { recommends: random.gen_range(0..2) == 0, ..ask(&wishes) };
                 let ours = resolve(&archive, ask).map(|set| set.into_iter().collect::<BTreeSet<_>>());
                 match &ours {
-                    Ok(set) => assert_eq!(is_sound(&archive, set), Ok(()), "seed {seed}: {wishes:?}"),
+                    Ok(set) => assert_eq!(is_sound(&[&archive], set), Ok(()), "seed {seed}: {wishes:?}"),
                     Err(error) => assert!(error.contains("\n  - "), "seed {seed}: {wishes:?}: {error}"),
                 }
                 let theirs = host.as_ref().map(|host| host.install(&archive, ask));

@@ -206,6 +206,7 @@ fn keep_set(
     keep: &dyn Fn(&LockedPackage) -> Option<VersionId>,
 ) -> Kept {
     let mut kept = Kept::default();
+    kept.same_request = same_request;
     for package in locked {
         let Some(id) = universe.find(&package.name) else { continue };
         kept.prefer(id);

@@ -1,9 +1,9 @@
 //! How old an image, a manifest, a lock or a recipe's lock is against the archives now.
 //!
 //! Flows in: a path, perhaps a recipe. Flows out: a [`Report`]. Which archives to compare with is for the recipe to say:
-//! the one given, the one that the path names, or the one beside a lock. An image alone names Debian's suite in its
-//! os-release: then it is compared with that suite, its updates and its security archive; so is a lock without its
-//! recipe, by its indexes.
+//! the one given, the one that the path names, or the one beside a lock. A manifest, or a lock without its recipe, names
+//! the indexes that it was made from, a disk alone names Debian's suite in its os-release: if all is Debian's, then it is
+//! compared with that suite, its updates and its security archive.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -140,7 +140,7 @@ fn of_lock(path: &Path, told: bool) -> Result<(Subject, Option<Archives>), Outda
     let archives = match () {
         () if told => None,
         () if recipe.exists() => Some(Archives::Said(request(&recipe)?.repositories)),
-        () => by_indexes(&lock),
+        () => by_indexes(lock.indexes.iter().map(|index| (&*index.repository, &*index.suite))),
     };
     Ok((locked(path, &lock), archives))
 }
@@ -155,12 +155,12 @@ fn locked(path: &Path, lock: &Lock) -> Subject {
     }
 }
 
-/// Debian's suite, if all indexes are of it.
-fn by_indexes(lock: &Lock) -> Option<Archives> {
+/// Debian's suite, if all indexes (each by repository and suite) are of it.
+fn by_indexes<'a>(indexes: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<Archives> {
     let ours = |name: &str| name == DEBIAN_REPOSITORY || name == DEBIAN_SECURITY_REPOSITORY;
-    let suite = lock.indexes.iter().find(|index| index.repository == DEBIAN_REPOSITORY)?.suite.clone();
-    let whole = lock.indexes.iter().all(|index| ours(&index.repository));
-    (whole && distribution::known_suites().contains(&suite.as_str())).then_some(Archives::Debian(suite))
+    let (_, suite) = indexes.clone().find(|(repository, _)| *repository == DEBIAN_REPOSITORY)?;
+    let whole = indexes.clone().all(|(repository, _)| ours(repository));
+    (whole && distribution::known_suites().contains(&suite)).then(|| Archives::Debian(suite.to_owned()))
 }
 
 /// A directory that `build` made, the manifest in it, or a disk image alone.
@@ -171,6 +171,10 @@ fn of_image(path: &Path, told: bool) -> Result<(Subject, Option<Archives>), Outd
     let manifest = if path.is_dir() || is_manifest { Some(verify::read_manifest(&file)?) } else { None };
     if let Some(manifest) = manifest.as_ref().filter(|_| told) {
         return Ok((described(manifest), None));
+    }
+    if let Some(manifest) = manifest.as_ref().filter(|manifest| !manifest.indexes.is_empty()) {
+        let indexes = manifest.indexes.iter().map(|index| (&*index.repository, &*index.suite));
+        return Ok((described(manifest), by_indexes(indexes)));
     }
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let image = inspect::image(directory)?;
@@ -188,7 +192,7 @@ fn described(manifest: &Manifest) -> Subject {
     let packages = manifest.packages.iter();
     Subject {
         name: format!("{} {}", manifest.name, manifest.version),
-        date: u64::try_from(manifest.epoch).ok(),
+        date: manifest.indexes.iter().map(|index| index.date).max().or(u64::try_from(manifest.epoch).ok()),
         architecture: manifest.architecture.row().name.to_owned(),
         packages: packages.map(|one| Installed { name: one.name.clone(), version: one.version.clone() }).collect(),
     }

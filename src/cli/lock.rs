@@ -112,14 +112,15 @@ fn next(
 ) -> Result<(Lock, Report), Failure> {
     let Some(before) = before else { return Ok((lock::make(request, fetcher, now())?, Report::default())) };
     let renewal = arguments.renewal();
-    let fits = before.request == request.digest();
+    let whole = request.sets.iter().all(|set| before.sets.contains_key(&set.name));
+    let fits = before.request == request.digest() && whole;
     if fits && renewal == Renewal::nothing() {
         return Ok((before.clone(), Report::default()));
     }
     let progress = fetch::progress(output);
     let (next, report) = update::renew(request, before, &renewal, fetcher, progress.as_ref(), now())?;
     // The same packages: another date alone would make another image of each.
-    let same = fits && report.changes.is_empty() && next.sets.keys().eq(before.sets.keys());
+    let same = fits && report.changes.is_empty();
     Ok((if same { before.clone() } else { next }, report))
 }
 

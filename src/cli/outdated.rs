@@ -17,7 +17,8 @@ const DAY: u64 = 86_400;
 /// Say how old an image is against the archive: newer versions, security fixes, packages that are gone.
 ///
 /// Exits with 0 if it is up to date and with 7 if it is not: nothing failed, but a gate says no. Without `--recipe`,
-/// an image is compared with the Debian suite of its os-release, and a lock with the archives of the recipe beside it.
+/// an image is compared with the Debian suite that it was made from, with its updates and security archive, and a
+/// lock with the archives of the recipe beside it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

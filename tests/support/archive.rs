@@ -258,7 +258,8 @@ impl Deb {
         self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
     }
 
-    fn control(&self) -> String {
+    /// The control file.
+    pub fn control(&self) -> String {
         if let Some((control, _)) = &self.ready {
             return control.clone();
         }
@@ -434,9 +435,18 @@ impl Archive {
     }
 
     /// The package of this name and version.
-    pub fn find(&self, (name, version): (&str, &str)) -> &Deb {
-        let is_it = |deb: &&Deb| deb.name == name && deb.version == version;
-        self.packages.iter().map(|(_, _, deb)| deb).find(is_it).unwrap()
+    pub fn find(&self, package: (&str, &str)) -> &Deb {
+        self.get(package).unwrap()
+    }
+
+    /// The package of this name and version, if there is one.
+    pub fn get(&self, (name, version): (&str, &str)) -> Option<&Deb> {
+        self.packages.iter().map(|(_, _, deb)| deb).find(|deb| deb.name == name && deb.version == version)
+    }
+
+    /// All packages, each with its suite and component.
+    pub fn into_packages(self) -> Vec<(String, String, Deb)> {
+        self.packages
     }
 
     /// The packages that are essential.

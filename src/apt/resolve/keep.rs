@@ -13,9 +13,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::universe::{Dependency, PackageId, Universe, VersionId};
+use super::mark::Manner;
 use super::request::SetRequest;
 use super::select::best;
 use super::state::{Choice, State, View, groups, is_critical, is_negative};
+
+/// What an earlier set has of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// Nothing.
+    Absent,
+    /// A version that is not kept.
+    Renewed,
+    /// A version that is kept.
+    Kept(VersionId),
+}
 
 /// Versions to keep, by package.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +35,8 @@ pub(in super::super) struct Kept {
     versions: BTreeMap<PackageId, VersionId>,
     /// Packages of the earlier set, in whatever version.
     known: BTreeSet<PackageId>,
+    /// Whether the earlier set answers the same request.
+    pub same_request: bool,
 }
 
 impl Kept {
@@ -87,7 +101,11 @@ impl Kept {
                     continue;
                 }
                 match self.answer(state, package, group) {
-                    Some(version) => order.push(universe.version(version).package),
+                    // What is only recommended, and not there yet, is not worth moving anything for.
+                    Some(version) if is_critical(group[0].field) || state.is_known(version) => {
+                        order.push(universe.version(version).package);
+                    }
+                    Some(_) => {}
                     None if is_critical(group[0].field) => {
                         let obstacle = self.needed_newer(state, group).or(self.is_kept(package));
                         if obstacle.is_some() {
@@ -115,11 +133,7 @@ impl Kept {
         let mut targets =
             group.iter().flat_map(|dependency| state.targets(owner, dependency, View::Candidate)).peekable();
         let first = targets.peek().copied();
-        let known = |version: &VersionId| {
-            let package = state.universe.version(*version).package;
-            state.known.get(package.0 as usize).copied().unwrap_or(false)
-        };
-        targets.find(known).or(first)
+        targets.find(|&version| state.is_known(version)).or(first)
     }
 
     /// A kept package whose newest version would satisfy the group, which nothing satisfies now.
@@ -166,11 +180,49 @@ impl Kept {
 impl State<'_, '_> {
     /// Prefers the packages of an earlier set to others that would do as well.
     pub(super) fn prefer_known(&mut self, earlier: &Kept) {
-        if !earlier.known.is_empty() {
-            self.known = vec![false; self.choices.len()];
-            for package in &earlier.known {
-                self.known[package.0 as usize] = true;
+        if earlier.known.is_empty() {
+            return;
+        }
+        self.earlier = vec![Earlier::Absent; self.choices.len()];
+        for package in &earlier.known {
+            self.earlier[package.0 as usize] = match earlier.versions.get(package) {
+                Some(&version) => Earlier::Kept(version),
+                None => Earlier::Renewed,
+            };
+        }
+    }
+
+    /// Takes in again what the earlier set has and marking has not, as far as it goes together with what is marked.
+    /// [`Self::sweep`] then judges it as apt judges what is installed. (A package that something brought which was
+    /// given up later may be there although marking anew does not come by it.)
+    pub(super) fn take_in_earlier(&mut self) {
+        let is_left = |package: &PackageId| self.stays(*package) && self.choice(*package).install.is_none();
+        let mut added: BTreeSet<PackageId> = self.universe.packages().filter(is_left).collect();
+        for &package in &added {
+            self.mark(package, Manner { follow: false, asked_for: false, depth: 0 });
+        }
+        loop {
+            let Some(broken) = self.broken().next() else { return };
+            // A package of the set itself is broken by what was added: then nothing of it is.
+            let out = if added.remove(&broken) { [broken].into() } else { std::mem::take(&mut added) };
+            if out.is_empty() {
+                return;
+            }
+            for package in out {
+                self.unmark(package);
             }
         }
+    }
+
+    /// Whether the version's package was in the earlier set.
+    pub(super) fn is_known(&self, version: VersionId) -> bool {
+        let package = self.universe.version(version).package;
+        self.earlier.get(package.0 as usize).is_some_and(|earlier| *earlier != Earlier::Absent)
+    }
+
+    /// Whether the package is as it was in the earlier set: then it has no new wishes.
+    pub(super) fn stays(&self, package: PackageId) -> bool {
+        matches!(self.earlier.get(package.0 as usize), Some(&Earlier::Kept(version))
+            if self.choice(package).candidate == Some(version))
     }
 }

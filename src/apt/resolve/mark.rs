@@ -247,8 +247,12 @@ impl<'u, 'a> State<'u, 'a> {
         }
         if !sorted {
             solutions.sort();
-        } else if !self.known.is_empty() {
-            solutions.sort_by_key(|&version| !self.known[self.universe.version(version).package.0 as usize]);
+        } else if !self.earlier.is_empty() {
+            solutions.sort_by_key(|&version| !self.is_known(version));
+            // What it did without so far it does without now.
+            if self.stays(package) && !is_critical(group[0].field) {
+                solutions.retain(|&version| self.is_known(version));
+            }
         }
         solutions.dedup();
         if !is_negative(group[0].field) {

@@ -127,7 +127,7 @@ pub(super) fn resolve(
         if kept.let_go_of_obstacles(&mut state.clone(), &asked_for) {
             continue;
         }
-        match install(state, request, &asked_for) {
+        match install(state, request, &asked_for, kept.same_request) {
             Ok(versions) => return Ok(versions),
             // What is kept stands in the way, beyond what was foreseen.
             Err(_) if !kept.is_empty() => kept = Kept::default(),
@@ -141,6 +141,7 @@ fn install(
     mut state: State<'_, '_>,
     request: &SetRequest,
     asked_for: &[PackageId],
+    same_request: bool,
 ) -> Result<Vec<VersionId>, Explanation> {
     let before = state.clone();
     let manner = Manner { follow: false, asked_for: true, depth: 0 };
@@ -156,6 +157,9 @@ fn install(
     }
     if state.broken().next().is_some() {
         return Err(explain::explain(request, &before, &state, asked_for));
+    }
+    if same_request {
+        state.take_in_earlier();
     }
     state.sweep();
     let universe = state.universe;

@@ -5,6 +5,7 @@
 
 use super::super::packages::RelationField;
 use super::super::universe::{Dependency, PackageId, Universe, VersionId};
+use super::keep::Earlier;
 
 /// The choices about one package.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,15 +52,15 @@ pub(super) struct State<'u, 'a> {
     pub choices: Vec<Choice>,
     /// Whether `Recommends` are followed.
     pub recommends: bool,
-    /// Packages that were there before, by their ids: of several that would do, they are tried first. Empty: none.
-    pub known: Vec<bool>,
+    /// By package id: what an earlier set has. Of several that would do, its packages are tried first. Empty: none.
+    pub earlier: Vec<Earlier>,
     /// Counts the events that [`View::Believed`] is about.
     clock: u32,
 }
 
 impl<'u, 'a> State<'u, 'a> {
     pub fn new(universe: &'u Universe<'a>, choices: Vec<Choice>, recommends: bool) -> Self {
-        Self { universe, choices, recommends, known: Vec::new(), clock: 0 }
+        Self { universe, choices, recommends, earlier: Vec::new(), clock: 0 }
     }
 
     pub fn choice(&self, package: PackageId) -> &Choice {
