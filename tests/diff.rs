@@ -6,9 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use adamant::diff::{self, Effect, Source, UnitState};
+use adamant::digest::Digest;
 use adamant::filesystem::cpio;
+use adamant::lock::{Lock, LockedIndex, LockedPackage};
+use adamant::manifest::Step;
+use adamant::recipe::RecipeField;
 use adamant::tree::{Kind, Metadata, Node, Tree};
-use adamant::verify::Problem;
+use adamant::verify::{self, Problem};
 use serde_json::Value;
 
 use crate::support::image::{Built, Sketch, file};
@@ -303,6 +307,88 @@ fn text_and_markdown_say_it_in_short_and_fold_long_lists() {
     ] {
         assert!(markdown.contains(line), "{line}is not in\n{markdown}");
     }
+}
+
+/// An image that says what it was made from; `version` is that of its package, `date` that of its index.
+fn recorded(version: &str, date: u64, motd: &str) -> Sketch {
+    let locked = LockedPackage {
+        name: "demo".into(),
+        version: version.into(),
+        architecture: "amd64".into(),
+        repository: "debian-security".into(),
+        size: 5,
+        digest: Digest::of(version.as_bytes()),
+        path: "pool/demo.deb".into(),
+    };
+    let index = LockedIndex {
+        repository: "debian-security".into(),
+        suite: "trixie-security".into(),
+        component: "main".into(),
+        architecture: "amd64".into(),
+        date,
+        size: 7,
+        digest: Digest::of(version.as_bytes()),
+    };
+    let mut sketch = first();
+    let tree = &mut sketch.tree;
+    tree.replace(b"usr/bin/tool", file(version)).unwrap();
+    tree.insert(b"etc/motd", file(motd)).unwrap();
+    tree.make_directories(b"var/lib/dpkg/info", &Metadata::with_mode(0o755)).unwrap();
+    tree.insert(b"var/lib/dpkg/info/demo.list", file("/usr/bin/tool\n")).unwrap();
+    tree.replace(b"var/lib/dpkg/status", file(format!("Package: demo\nVersion: {version}\n{STATUS}"))).unwrap();
+    sketch.written = [("etc/motd", Step::Files), ("var/lib/dpkg/status", Step::Configure)]
+        .map(|(path, step)| (path.as_bytes().to_vec(), step))
+        .into();
+    sketch.recipe = vec![RecipeField {
+        field: "files".into(),
+        value: serde_json::json!([{ "path": "/etc/motd", "content": { "inline": Digest::of(motd.as_bytes()) } }]),
+    }];
+    sketch.lock = Some(Lock {
+        request: Digest::of(b"request"),
+        architecture: "amd64".into(),
+        epoch: 1_700_000_000,
+        indexes: vec![index],
+        sets: [("system".to_owned(), vec![locked])].into(),
+    });
+    sketch
+}
+
+#[test]
+fn explain_tells_the_chain_from_the_inputs_to_the_digest() {
+    let one = recorded("1.0-1", 1_793_491_200, "hello").build();
+    let other = recorded("1.0-2", 1_795_132_800, "good day").build();
+    for built in [&one, &other] {
+        verify::image(built.path()).unwrap();
+    }
+    let short = |text: String| format!("{}…", &text[..12]);
+    let digests = |built: &Built| {
+        (short(built.manifest.digest().to_string()), short(built.manifest.verity.root_hash.to_string()))
+    };
+    let ((image, root), (image_after, root_after)) = (digests(&one), digests(&other));
+    let root_hash = format!("the root hash: {root} → {root_after}");
+    let expected = format!(
+        "\
+the image: {image} → {image_after}
+├ because {root_hash}
+│ ├ because /etc/motd (written from the recipe's files)
+│ │ └ because the recipe: files /etc/motd changed
+│ ├ because /usr/bin/tool
+│ │ └ because package demo 1.0-1 → 1.0-2, from debian-security
+│ │   └ because the lock was made anew
+│ │     └ because the index debian-security trixie-security main amd64 lists other packages: 2026-11-01T00:00:00Z → \
+2026-11-20T00:00:00Z
+│ └ because /var/lib/dpkg/status (written by dpkg and scripts while packages were configured)
+│   └ because package demo 1.0-1 → 1.0-2, from debian-security (see above)
+├ because the partition esp
+│ └ because .cmdline in the kernel image
+│   └ because {root_hash} (see above)
+└ because the partition root-verity
+  └ because {root_hash} (see above)
+"
+    );
+    let (a, b) = (one.path().to_str().unwrap(), other.path().to_str().unwrap());
+    assert_eq!(adamant(&["explain", a, b]), (Some(0), expected, String::new()));
+    assert_eq!(adamant(&["explain", a, a]).1, "the same: nothing to explain\n");
 }
 
 #[test]
