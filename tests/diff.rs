@@ -68,7 +68,7 @@ fn second() -> Sketch {
     tree.replace(b"etc/hostname", file("MINIMAL\n")).unwrap();
     tree.remove(b"usr/lib/7").unwrap();
     tree.remove(b"usr/bin/link").unwrap();
-    let news = "demo (1.0-2) trixie-security; urgency=high\n\n  * Fix (CVE-2026-1).\n\n -- A <a@example.org>  Mon, 04 Aug 2025 12:35:44 +0100\n\n\
+    let news = "demo (1.0-2) trixie-security; urgency=high\n\n  * Fix (CVE-2026-1001).\n\n -- A <a@example.org>  Mon, 04 Aug 2025 12:35:44 +0100\n\n\
                 demo (1.0-1) unstable; urgency=low\n\n  * Old.\n\n -- A <a@example.org>  Sun, 03 Aug 2025 12:35:44 +0100\n";
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(news.as_bytes()).unwrap();
@@ -122,7 +122,8 @@ fn two_images_differ_in_what_was_changed_and_in_nothing_else() {
     let package = &found.packages.changed[0];
     assert_eq!((package.after.name.as_str(), package.direction), ("demo", "upgrade"));
     assert_eq!(package.changelog.len(), 1);
-    assert_eq!(package.changelog[0].changes, ["* Fix (CVE-2026-1)."]);
+    assert_eq!(package.changelog[0].changes, ["* Fix (CVE-2026-1001)."]);
+    assert_eq!(package.cves, ["CVE-2026-1001"]);
     let added: Vec<&str> = found.packages.added.iter().map(|package| package.name.as_str()).collect();
     assert_eq!((added, found.packages.removed.len(), found.packages.changed.len()), (vec!["extra"], 0, 2));
 
@@ -287,7 +288,7 @@ fn text_and_markdown_say_it_in_short_and_fold_long_lists() {
     let text = adamant(&["diff", a, b]).1;
     for line in [
         "  packages: 2 changed, 1 added\n",
-        "  ~ demo 1.0-1 → 1.0-2\n      1.0-2 (trixie-security, urgency high, Mon, 04 Aug 2025 12:35:44 +0100)\n        * Fix (CVE-2026-1).\n",
+        "  ~ demo 1.0-1 → 1.0-2, names CVE-2026-1001\n      1.0-2 (trixie-security, urgency high, Mon, 04 Aug 2025 12:35:44 +0100)\n        * Fix (CVE-2026-1001).\n",
         "  ~ udev 257 → 258 (initrd)\n",
         "  ~ a.service not enabled → enabled, now in multi-user.target.wants\n",
         "  ~ /usr/bin/tool mode 0644 → 4755, gid 0 → 7\n",
@@ -302,7 +303,7 @@ fn text_and_markdown_say_it_in_short_and_fold_long_lists() {
     for line in [
         "## minimal 1 → minimal 1\n",
         "\n### Packages\n",
-        "- `demo` 1.0-1 → 1.0-2\n  ```text\n",
+        "- `demo` 1.0-1 → 1.0-2, names CVE-2026-1001\n  ```text\n",
         "- added `` /usr/lib/a\\u{1b}[31m`evil` `` 1 B\n",
     ] {
         assert!(markdown.contains(line), "{line}is not in\n{markdown}");

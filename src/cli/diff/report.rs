@@ -236,6 +236,12 @@ fn packages(found: &Difference) -> Vec<Line> {
             "downgrade" => format!("{} → {} (older)", before.version, after.version),
             _ => format!("{} → {}", before.version, after.version),
         };
+        let cves = match change.cves.as_slice() {
+            [] => String::new(),
+            [one] => format!(", names {one}"),
+            all => format!(", names {} CVEs", all.len()),
+        };
+        let versions = format!("{versions}{cves}");
         let mut line = line('~', &after.name, printable(&format!("{versions}{}", set(&after.set))));
         // Packages of one source have one changelog.
         let same = |other: &&PackageChange| !change.changelog.is_empty() && other.changelog == change.changelog;
