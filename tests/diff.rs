@@ -6,9 +6,13 @@ use std::path::Path;
 use std::process::Command;
 
 use adamant::diff::{self, Effect, Source, UnitState};
+use adamant::digest::Digest;
 use adamant::filesystem::cpio;
+use adamant::lock::{Lock, LockedIndex, LockedPackage};
+use adamant::manifest::Step;
+use adamant::recipe::RecipeField;
 use adamant::tree::{Kind, Metadata, Node, Tree};
-use adamant::verify::Problem;
+use adamant::verify::{self, Problem};
 use serde_json::Value;
 
 use crate::support::image::{Built, Sketch, file};
@@ -64,7 +68,7 @@ fn second() -> Sketch {
     tree.replace(b"etc/hostname", file("MINIMAL\n")).unwrap();
     tree.remove(b"usr/lib/7").unwrap();
     tree.remove(b"usr/bin/link").unwrap();
-    let news = "demo (1.0-2) trixie-security; urgency=high\n\n  * Fix (CVE-2026-1).\n\n -- A <a@example.org>  Mon, 04 Aug 2025 12:35:44 +0100\n\n\
+    let news = "demo (1.0-2) trixie-security; urgency=high\n\n  * Fix (CVE-2026-1001).\n\n -- A <a@example.org>  Mon, 04 Aug 2025 12:35:44 +0100\n\n\
                 demo (1.0-1) unstable; urgency=low\n\n  * Old.\n\n -- A <a@example.org>  Sun, 03 Aug 2025 12:35:44 +0100\n";
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(news.as_bytes()).unwrap();
@@ -118,7 +122,8 @@ fn two_images_differ_in_what_was_changed_and_in_nothing_else() {
     let package = &found.packages.changed[0];
     assert_eq!((package.after.name.as_str(), package.direction), ("demo", "upgrade"));
     assert_eq!(package.changelog.len(), 1);
-    assert_eq!(package.changelog[0].changes, ["* Fix (CVE-2026-1)."]);
+    assert_eq!(package.changelog[0].changes, ["* Fix (CVE-2026-1001)."]);
+    assert_eq!(package.cves, ["CVE-2026-1001"]);
     let added: Vec<&str> = found.packages.added.iter().map(|package| package.name.as_str()).collect();
     assert_eq!((added, found.packages.removed.len(), found.packages.changed.len()), (vec!["extra"], 0, 2));
 
@@ -283,7 +288,7 @@ fn text_and_markdown_say_it_in_short_and_fold_long_lists() {
     let text = adamant(&["diff", a, b]).1;
     for line in [
         "  packages: 2 changed, 1 added\n",
-        "  ~ demo 1.0-1 → 1.0-2\n      1.0-2 (trixie-security, urgency high, Mon, 04 Aug 2025 12:35:44 +0100)\n        * Fix (CVE-2026-1).\n",
+        "  ~ demo 1.0-1 → 1.0-2, names CVE-2026-1001\n      1.0-2 (trixie-security, urgency high, Mon, 04 Aug 2025 12:35:44 +0100)\n        * Fix (CVE-2026-1001).\n",
         "  ~ udev 257 → 258 (initrd)\n",
         "  ~ a.service not enabled → enabled, now in multi-user.target.wants\n",
         "  ~ /usr/bin/tool mode 0644 → 4755, gid 0 → 7\n",
@@ -298,11 +303,93 @@ fn text_and_markdown_say_it_in_short_and_fold_long_lists() {
     for line in [
         "## minimal 1 → minimal 1\n",
         "\n### Packages\n",
-        "- `demo` 1.0-1 → 1.0-2\n  ```text\n",
+        "- `demo` 1.0-1 → 1.0-2, names CVE-2026-1001\n  ```text\n",
         "- added `` /usr/lib/a\\u{1b}[31m`evil` `` 1 B\n",
     ] {
         assert!(markdown.contains(line), "{line}is not in\n{markdown}");
     }
+}
+
+/// An image that says what it was made from; `version` is that of its package, `date` that of its index.
+fn recorded(version: &str, date: u64, motd: &str) -> Sketch {
+    let locked = LockedPackage {
+        name: "demo".into(),
+        version: version.into(),
+        architecture: "amd64".into(),
+        repository: "debian-security".into(),
+        size: 5,
+        digest: Digest::of(version.as_bytes()),
+        path: "pool/demo.deb".into(),
+    };
+    let index = LockedIndex {
+        repository: "debian-security".into(),
+        suite: "trixie-security".into(),
+        component: "main".into(),
+        architecture: "amd64".into(),
+        date,
+        size: 7,
+        digest: Digest::of(version.as_bytes()),
+    };
+    let mut sketch = first();
+    let tree = &mut sketch.tree;
+    tree.replace(b"usr/bin/tool", file(version)).unwrap();
+    tree.insert(b"etc/motd", file(motd)).unwrap();
+    tree.make_directories(b"var/lib/dpkg/info", &Metadata::with_mode(0o755)).unwrap();
+    tree.insert(b"var/lib/dpkg/info/demo.list", file("/usr/bin/tool\n")).unwrap();
+    tree.replace(b"var/lib/dpkg/status", file(format!("Package: demo\nVersion: {version}\n{STATUS}"))).unwrap();
+    sketch.written = [("etc/motd", Step::Files), ("var/lib/dpkg/status", Step::Configure)]
+        .map(|(path, step)| (path.as_bytes().to_vec(), step))
+        .into();
+    sketch.recipe = vec![RecipeField {
+        field: "files".into(),
+        value: serde_json::json!([{ "path": "/etc/motd", "content": { "inline": Digest::of(motd.as_bytes()) } }]),
+    }];
+    sketch.lock = Some(Lock {
+        request: Digest::of(b"request"),
+        architecture: "amd64".into(),
+        epoch: 1_700_000_000,
+        indexes: vec![index],
+        sets: [("system".to_owned(), vec![locked])].into(),
+    });
+    sketch
+}
+
+#[test]
+fn explain_tells_the_chain_from_the_inputs_to_the_digest() {
+    let one = recorded("1.0-1", 1_793_491_200, "hello").build();
+    let other = recorded("1.0-2", 1_795_132_800, "good day").build();
+    for built in [&one, &other] {
+        verify::image(built.path()).unwrap();
+    }
+    let short = |text: String| format!("{}…", &text[..12]);
+    let digests = |built: &Built| {
+        (short(built.manifest.digest().to_string()), short(built.manifest.verity.root_hash.to_string()))
+    };
+    let ((image, root), (image_after, root_after)) = (digests(&one), digests(&other));
+    let root_hash = format!("the root hash: {root} → {root_after}");
+    let expected = format!(
+        "\
+the image: {image} → {image_after}
+├ because {root_hash}
+│ ├ because /etc/motd (written from the recipe's files)
+│ │ └ because the recipe: files /etc/motd changed
+│ ├ because /usr/bin/tool
+│ │ └ because package demo 1.0-1 → 1.0-2, from debian-security
+│ │   └ because the lock was made anew
+│ │     └ because the index debian-security trixie-security main amd64 lists other packages: 2026-11-01T00:00:00Z → \
+2026-11-20T00:00:00Z
+│ └ because /var/lib/dpkg/status (written by dpkg and scripts while packages were configured)
+│   └ because package demo 1.0-1 → 1.0-2, from debian-security (see above)
+├ because the partition esp
+│ └ because .cmdline in the kernel image
+│   └ because {root_hash} (see above)
+└ because the partition root-verity
+  └ because {root_hash} (see above)
+"
+    );
+    let (a, b) = (one.path().to_str().unwrap(), other.path().to_str().unwrap());
+    assert_eq!(adamant(&["explain", a, b]), (Some(0), expected, String::new()));
+    assert_eq!(adamant(&["explain", a, a]).1, "the same: nothing to explain\n");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use adamant::recipe::{
-    Check, CheckKind, FileContent, LoadError, Overrides, Recipe, Sources, json_schema, load, parse, starter,
+    Check, CheckKind, FileContent, LoadError, Overrides, Recipe, RecipeField, Sources, json_schema, load, parse,
+    record_digest, starter,
 };
 use proptest::prelude::*;
 
@@ -209,6 +210,36 @@ fn digests_follow_what_is_said_and_what_sources_hold_and_nothing_else() {
     assert!(swapped.0 != before.0 && swapped.1 == before.1, "the order of packages is no part of the lock");
     write(folder.path(), "r.toml", &BASE.replace(r#""curl""#, r#""curl", "vim""#));
     assert_ne!(digests(folder.path()).1, before.1);
+}
+
+#[test]
+fn a_record_of_a_recipe_names_what_its_sources_hold_and_shows_none_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [("motd", "hello"), ("archive.asc", "key one"), ("extra.asc", "key two")] {
+        write(folder.path(), name, text);
+    }
+    let text = BASE.replace("[debian]", "[debian]\nkey = \"archive.asc\"");
+    let text = text
+        + "[[repository]]\nname = \"extra\"\nsuite = \"x\"\nkey = \"extra.asc\"\n[[file]]\npath = \"/etc/secret\"\ncontent = \"s3cret\"\n";
+    write(folder.path(), "r.toml", &text);
+    let record = || {
+        let recipe = load_in(folder.path(), "r.toml");
+        let contents = recipe.read_sources().unwrap();
+        let record = recipe.record(&contents).unwrap();
+        assert_eq!(recipe.digest(&contents), Some(record_digest(&record)));
+        record
+    };
+    let before = record();
+    let shown = serde_json::to_string(&before).unwrap();
+    assert!(!["hello", "key one", "key two", "s3cret"].iter().any(|text| shown.contains(text)), "{shown}");
+    assert_eq!(serde_json::from_str::<Vec<RecipeField>>(&shown).unwrap(), before);
+    for name in ["motd", "archive.asc", "extra.asc"] {
+        let good = fs::read_to_string(folder.path().join(name)).unwrap();
+        write(folder.path(), name, "other");
+        assert_ne!(record_digest(&record()), record_digest(&before), "{name}");
+        write(folder.path(), name, &good);
+    }
+    assert_eq!(record(), before);
 }
 
 #[test]

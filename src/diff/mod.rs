@@ -33,7 +33,7 @@ use serde::Serialize;
 
 pub use accounts::{Account, AccountChange};
 pub use boot::{BootDifference, CommandLine, PartChange, WordChange};
-pub use changelog::{Entry, entries, entries_between};
+pub use changelog::{Entry, entries_between};
 pub use explain::{Effect, Explanation, Node, RecipeChange, explain};
 pub use files::{FileChange, FilesDifference};
 pub use packages::{PackageChange, PackagesDifference};

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::changelog::{self, Entry};
 use super::{NotCompared, Package, Source, Subject};
+use crate::apt::changelog::cves;
 use crate::apt::version;
 use crate::tree::{Kind, Tree};
 
@@ -25,6 +26,8 @@ pub struct PackageChange {
     /// What the package's changelog, if it is in the image, says of the versions after the older and up to the newer
     /// one, the newest first.
     pub changelog: Vec<Entry>,
+    /// The vulnerabilities that these entries name.
+    pub cves: Vec<String>,
 }
 
 /// How two lists of packages differ; each list by set, the system's first, and name.
@@ -68,16 +71,20 @@ pub(super) fn compare(before: &Subject, after: &Subject, not_compared: &mut Vec<
     let mut unread = Vec::new();
     for change in difference.changed.iter_mut().filter(|change| change.before.set == "system") {
         // The newer one's changelog has both versions.
-        let (older, newer, subject) = match change.direction {
-            "upgrade" => (&change.before, &change.after, after),
-            "downgrade" => (&change.after, &change.before, before),
+        let (older, newer, subject, other) = match change.direction {
+            "upgrade" => (&change.before, &change.after, after, before),
+            "downgrade" => (&change.after, &change.before, before, after),
             _ => continue,
         };
         match &subject.tree {
             None => unread.push(subject.label.as_str()),
             Some(tree) => {
                 let text = read_changelog(tree, &newer.name).unwrap_or_default();
-                change.changelog = changelog::entries_between(&text, &older.version, &newer.version);
+                let earlier = other.tree.as_ref().and_then(|tree| read_changelog(tree, &older.name));
+                let found = changelog::entries_between(&text, earlier.as_deref(), &older.version, &newer.version);
+                let lines = found.iter().flat_map(|entry| &entry.changes).map(String::as_str);
+                change.cves = cves(&lines.collect::<Vec<_>>().join("\n")).into_iter().collect();
+                change.changelog = found;
             }
         }
     }
@@ -135,7 +142,13 @@ fn change(before: &Package, after: &Package) -> Option<PackageChange> {
         std::cmp::Ordering::Equal if before.architecture != after.architecture => "rebuild",
         std::cmp::Ordering::Equal => return None,
     };
-    Some(PackageChange { before: before.clone(), after: after.clone(), direction, changelog: Vec::new() })
+    Some(PackageChange {
+        before: before.clone(),
+        after: after.clone(),
+        direction,
+        changelog: Vec::new(),
+        cves: Vec::new(),
+    })
 }
 
 /// Debian Policy 12.7: packages with Debian revisions have `changelog.Debian.gz`, native ones `changelog.gz`.

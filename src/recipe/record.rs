@@ -17,7 +17,7 @@ use crate::digest::Digest;
 pub struct RecipeField {
     /// Its name.
     pub field: String,
-    /// Its value. The content of a file stands as its SHA-256: a manifest may be seen by more people than its image.
+    /// Its value. The content of a file stands as a digest: a manifest may be seen by more people than its image.
     pub value: Value,
 }
 
@@ -39,6 +39,9 @@ impl Recipe {
                 FileContent::Inline(text) => json!({ "inline": Digest::of(text.as_bytes()) }),
                 FileContent::Source(path) => json!({ "source": path.text, "sha256": contents.get(path)?.digest()? }),
             };
+        }
+        if let Some(key) = &self.debian.key {
+            fields["debian"]["key"] = json!({ "source": key.text, "sha256": contents.get(key)?.digest()? });
         }
         for (repository, value) in self.repositories.iter().zip(elements(&mut fields, "repositories")) {
             let key = &repository.key;

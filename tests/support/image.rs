@@ -1,5 +1,6 @@
 //! Whole images, made from a small tree and executables that do nothing.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use adamant::disk::{self, Disk, Esp};
 use adamant::filesystem::erofs;
 use adamant::identifier::Seed;
 use adamant::lock::Lock;
-use adamant::manifest::{self, Manifest, Package, Subject};
+use adamant::manifest::{self, Manifest, Package, Step, Subject};
 use adamant::recipe::{RecipeRecord, record_digest};
 use adamant::tree::{Content, Kind, Metadata, Node, Timestamp, Tree};
 use adamant::verity;
@@ -49,6 +50,8 @@ pub struct Sketch {
     pub recipe: RecipeRecord,
     /// With its packages in place of `packages`, and their files named as theirs.
     pub lock: Option<Lock>,
+    /// Paths with the step of a build that is said to have written them.
+    pub written: BTreeMap<Vec<u8>, Step>,
     /// As it stands in the kernel image.
     pub initrd: Vec<u8>,
     /// Other files for the EFI system partition.
@@ -97,6 +100,7 @@ impl Default for Sketch {
             packages: vec![("system", "base-files", "13.8"), ("initrd", "udev", "257")],
             recipe: Vec::new(),
             lock: None,
+            written: BTreeMap::new(),
             initrd: noise(300_000, 5),
             esp_extra: Vec::new(),
         }
@@ -157,7 +161,7 @@ impl Sketch {
             lock_sha256: Digest::of(self.lock.as_ref().map(Lock::to_text).unwrap_or_default().as_bytes()),
             recipe: self.recipe.clone(),
             lock: self.lock.as_ref(),
-            written: &Default::default(),
+            written: &self.written,
             state: adamant::recipe::State::Volatile,
             checks: &[],
             disk: &disk,

@@ -1,6 +1,8 @@
 //! A difference as text and as Markdown: the same sections, written in two ways.
 
-use crate::diff::{AccountChange, Difference, Field, FilesDifference, PartChange, UnitChange, UnitState};
+use crate::diff::{
+    AccountChange, Difference, Field, FilesDifference, PackageChange, PartChange, UnitChange, UnitState,
+};
 use crate::manifest::File;
 use crate::telemetry::human_bytes;
 
@@ -227,15 +229,27 @@ fn packages(found: &Difference) -> Vec<Line> {
     let set = |set: &str| if set == "system" { String::new() } else { format!(" ({set})") };
     let packages = &found.packages;
     let mut lines = Vec::new();
-    for change in &packages.changed {
+    for (index, change) in packages.changed.iter().enumerate() {
         let (before, after) = (&change.before, &change.after);
         let versions = match change.direction {
             "rebuild" if before.version == after.version => format!("{} in another file", after.version),
             "downgrade" => format!("{} → {} (older)", before.version, after.version),
             _ => format!("{} → {}", before.version, after.version),
         };
+        let cves = match change.cves.as_slice() {
+            [] => String::new(),
+            [one] => format!(", names {one}"),
+            all => format!(", names {} CVEs", all.len()),
+        };
+        let versions = format!("{versions}{cves}");
         let mut line = line('~', &after.name, printable(&format!("{versions}{}", set(&after.set))));
-        for entry in &change.changelog {
+        // Packages of one source have one changelog.
+        let same = |other: &&PackageChange| !change.changelog.is_empty() && other.changelog == change.changelog;
+        let shown = packages.changed[..index].iter().find(same);
+        if let Some(shown) = shown {
+            line.below.push(printable(&format!("as {} above", shown.after.name)));
+        }
+        for entry in change.changelog.iter().filter(|_| shown.is_none()) {
             line.below.push(printable(&format!(
                 "{} ({}, urgency {}, {})",
                 entry.version, entry.distribution, entry.urgency, entry.date
