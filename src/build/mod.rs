@@ -142,6 +142,24 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// A configured tree in the store.
+    #[error("{} in the store was damaged since it was made: remove it and run the command again", .directory.display())]
+    DamagedTree {
+        /// The stage's result.
+        directory: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ConfigureError,
+    },
+    /// An initrd in the store.
+    #[error("{} in the store was damaged since it was made: remove it and run the command again", .directory.display())]
+    DamagedInitrd {
+        /// The stage's result.
+        directory: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// A file that was there before.
     #[error("cannot read a file of the build")]
     Read(#[source] io::Error),

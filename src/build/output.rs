@@ -64,7 +64,7 @@ impl Output {
     /// Opens an empty partial directory beside `target`.
     pub fn create(target: &Path) -> Result<Self, OutputError> {
         let name = target.file_name().ok_or_else(|| OutputError::NoName(target.to_owned()))?;
-        check_replaceable(target)?;
+        check(target)?;
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -103,7 +103,7 @@ impl Output {
 
     /// Puts the directory in its place, in one step.
     pub fn publish(mut self) -> Result<(), OutputError> {
-        check_replaceable(&self.target)?;
+        check(&self.target)?;
         let lock = self.partial.join(LOCK);
         fs::remove_file(&lock).map_err(io_error("remove", &lock))?;
         let rename = |flags| renameat2(AT_FDCWD, &self.partial, AT_FDCWD, &self.target, flags);
@@ -140,7 +140,8 @@ impl Drop for Output {
     }
 }
 
-fn check_replaceable(target: &Path) -> Result<(), OutputError> {
+/// Whether an output may take this place: nothing is there, or a former output.
+pub fn check(target: &Path) -> Result<(), OutputError> {
     let mut entries = match fs::read_dir(target) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

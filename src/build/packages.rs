@@ -1,5 +1,7 @@
 //! Locked packages, from the mirror to unpacked ones: each fetched once and unpacked once, then kept in the store.
 
+use std::path::PathBuf;
+
 use rayon::prelude::*;
 
 use super::stages::Stages;
@@ -25,6 +27,15 @@ pub enum PackagesError {
         /// Name and version.
         package: String,
         /// Why.
+        #[source]
+        source: DebError,
+    },
+    /// The store's own copy of what was in a package.
+    #[error("{} in the store was damaged since it was made: remove it and run the command again", .directory.display())]
+    Damaged {
+        /// The stage's result.
+        directory: PathBuf,
+        /// What is wrong with it.
         #[source]
         source: DebError,
     },
@@ -85,7 +96,10 @@ fn unpack_one(locked: &LockedPackage, fetcher: &Fetcher) -> Result<(UnpackedPack
         deb::unpack(&store.object_path(&locked.digest), &directory.join(DATA)).map_err(unpack_error)?;
         Ok::<_, PackagesError>(())
     })?;
-    let package = deb::reopen(&result.path.join(DATA)).map_err(unpack_error)?;
+    let package = deb::reopen(&result.path.join(DATA)).map_err(|source| match result.cached {
+        true => PackagesError::Damaged { directory: result.directory().to_owned(), source },
+        false => unpack_error(source),
+    })?;
     if (package.name(), package.version()) != (locked.name.as_str(), locked.version.as_str()) {
         let found = format!("{} {}", package.name(), package.version());
         return Err(PackagesError::Other { locked: name, found });

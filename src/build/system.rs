@@ -56,7 +56,10 @@ pub fn configured(
         }
         made.map(drop).map_err(BuildError::from)
     })?;
-    let tree = rootfs::reopen(packages, &result.path.join(SANDBOX))?;
+    let tree = rootfs::reopen(packages, &result.path.join(SANDBOX)).map_err(|source| match result.cached {
+        true => BuildError::DamagedTree { directory: result.directory().to_owned(), source },
+        false => source.into(),
+    })?;
     Ok((tree, result.cached))
 }
 

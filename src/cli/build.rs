@@ -12,6 +12,7 @@ use crate::build::packages::PackagesError;
 use crate::build::{self, BuildError, Plan, lock, roots};
 use crate::recipe::{self, Overrides, Recipe, Scripts};
 use crate::rootfs::ConfigureError;
+use crate::rootfs::deb::DebError;
 use crate::telemetry::Event;
 
 /// Build the image that a recipe describes.
@@ -47,6 +48,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     if recipe.scripts == Scripts::None {
         return Err(Failure::new(Kind::Recipe, NotAnImageError { recipe: arguments.recipe.clone() }));
     }
+    let target = arguments.out.clone().unwrap_or_else(|| default_target(&recipe));
+    // Before anything is fetched.
+    build::output::check(&target).map_err(BuildError::from)?;
     let sources = recipe.read_sources()?;
     let store = arguments.fetch.open_store()?;
     // What cannot be removed now is tried again by the next command.
@@ -72,7 +76,6 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         lock: &locked,
         workers: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
     };
-    let target = arguments.out.clone().unwrap_or_else(|| default_target(&recipe));
     let built = build::build(&plan, &target, &fetcher, progress.as_ref())?;
     // The user need not wait for the disk: what is lost in a power failure is built again.
     let text = format!("{}\n", built.directory.display());
@@ -138,6 +141,10 @@ impl From<PackagesError> for Failure {
             PackagesError::Store(error) => error.into(),
             error @ PackagesError::Other { .. } => Self::new(Kind::Verification, error)
                 .hint("`adamant lock` makes a new lock; if the archive says so itself, tell those who keep it"),
+            error @ PackagesError::Damaged { .. } => Self::new(Kind::Environment, error),
+            error @ PackagesError::Unpack { source: DebError::Open { .. } | DebError::Write { .. }, .. } => {
+                Self::new(Kind::Environment, error)
+            }
             error @ PackagesError::Unpack { .. } => Self::new(Kind::Verification, error).hint(
                 "the package is as its archive's signature covers it, and nothing of it was used: report it to those \
                  who keep the archive, and pin another version with \"name=version\"",

@@ -98,6 +98,13 @@ pub struct StageResult {
     pub cached: bool,
 }
 
+impl StageResult {
+    /// The directory that holds the result and its seal: without it, the stage is built again.
+    pub fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+}
+
 impl Store {
     /// An empty directory to work in.
     pub fn workspace(&self) -> Result<Workspace, StoreError> {

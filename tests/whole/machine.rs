@@ -66,6 +66,32 @@ fn a_disk_that_changed_a_package_is_noticed() {
     }
 }
 
+#[test]
+fn a_result_in_the_store_that_was_damaged_is_named() {
+    let Some(workshop) = Workshop::new() else { return };
+    Ended::of(&mut workshop.build()).expect(0, &[]);
+    for (stage, file, bytes) in [
+        ("unpack", "data", Some(100)),
+        ("unpack", "data", None),
+        ("configure", "sandbox/result.json", Some(100)),
+        ("configure", "sandbox/result.json", None),
+        ("initrd", "initrd.cpio.zst", None),
+    ] {
+        fs::remove_dir_all(workshop.path("out")).unwrap();
+        let place = fs::read_dir(workshop.path("store/stages").join(stage)).unwrap().next().unwrap().unwrap().path();
+        let file = place.join("content").join(file);
+        match bytes {
+            Some(bytes) => fs::File::options().write(true).open(&file).unwrap().set_len(bytes).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let ended = Ended::of(&mut workshop.build());
+        let command = format!("{} in the store was damaged since it was made: remove it", place.display());
+        workshop.assert_failed(&ended, 4, &[&command]);
+        fs::remove_dir_all(place).unwrap();
+        workshop.assert_builds_the_same();
+    }
+}
+
 /// The object with the most bytes: dpkg's package.
 fn largest_object(workshop: &Workshop) -> (PathBuf, Vec<u8>) {
     let folders = fs::read_dir(workshop.path("store/objects/sha256")).unwrap();
@@ -81,6 +107,8 @@ fn places_that_cannot_be_written_are_named() {
     let ended = Ended::of(workshop.verb("build", &["--out"]).arg(&out));
     workshop.assert_failed(&ended, 4, &["cannot create", "recipe/issue/out", "Not a directory"]);
     let ended = Ended::of(workshop.verb("build", &["--out"]).arg(workshop.path("recipe")));
+    // Nothing was fetched for it.
+    assert_eq!(workshop.server.answered(), []);
     workshop.assert_failed(&ended, 4, &["was not written by adamant", "--out"]);
     assert!(workshop.path("recipe/issue").is_file());
     let ended = Ended::of(workshop.build().args(["--store", "/proc/none"]));
