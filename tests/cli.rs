@@ -207,3 +207,16 @@ fn each_cause_is_told_once() {
     let expected = ": the manifest cannot be read: not a manifest: expected value at line 1 column 11\n";
     assert!(stderr.contains(", byte 10: ") && stderr.ends_with(expected), "{stderr}");
 }
+
+#[test]
+fn a_lock_that_is_no_text_says_how_to_get_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = folder.path().join("a.toml");
+    fs::write(&recipe, "name = \"a\"\nversion = \"1\"\npackages = [\"bash\"]\n[debian]\nsuite = \"trixie\"\n").unwrap();
+    fs::write(folder.path().join("a.lock"), b"schema = 1\n\xff").unwrap();
+    let store = folder.path().join("store");
+    let (recipe, store) = (recipe.to_str().unwrap(), store.to_str().unwrap());
+    let (code, _, stderr) = output(&["build", recipe, "--offline", "--store", store]);
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("`adamant lock` makes a new one: byte 11 is not UTF-8"), "{stderr}");
+}
