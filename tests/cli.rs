@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::image::Sketch;
+
 fn adamant(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adamant"));
     command.args(arguments).env_remove("NO_COLOR").env("COLUMNS", "100").stdin(Stdio::null());
@@ -181,4 +183,40 @@ fn an_interrupt_exits_with_130() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(reader.as_raw_fd() >= 0);
+}
+
+#[test]
+fn a_manifest_that_names_another_file_is_not_booted() {
+    let mut built = Sketch::default().build();
+    built.manifest.disk.file = "/etc/passwd".into();
+    built.write_manifest();
+    let store = tempfile::tempdir().unwrap();
+    let (path, store) = (built.path().to_str().unwrap(), store.path().to_str().unwrap());
+    let (code, _, stderr) = output(&["boot", path, "--offline", "--store", store]);
+    assert_eq!(code, Some(5), "{stderr}");
+    assert!(stderr.contains("the manifest names the file \"/etc/passwd\""), "{stderr}");
+}
+
+#[test]
+fn each_cause_is_told_once() {
+    let built = Sketch::default().build();
+    let path = built.path().to_str().unwrap();
+    fs::write(built.path().join("manifest.json"), "{\"schema\":}").unwrap();
+    let (code, _, stderr) = output(&["verify", path]);
+    assert_eq!(code, Some(5));
+    let expected = ": the manifest cannot be read: not a manifest: expected value at line 1 column 11\n";
+    assert!(stderr.contains(", byte 10: ") && stderr.ends_with(expected), "{stderr}");
+}
+
+#[test]
+fn a_lock_that_is_no_text_says_how_to_get_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = folder.path().join("a.toml");
+    fs::write(&recipe, "name = \"a\"\nversion = \"1\"\npackages = [\"bash\"]\n[debian]\nsuite = \"trixie\"\n").unwrap();
+    fs::write(folder.path().join("a.lock"), b"schema = 1\n\xff").unwrap();
+    let store = folder.path().join("store");
+    let (recipe, store) = (recipe.to_str().unwrap(), store.to_str().unwrap());
+    let (code, _, stderr) = output(&["build", recipe, "--offline", "--store", store]);
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("`adamant lock` makes a new one: byte 11 is not UTF-8"), "{stderr}");
 }

@@ -112,7 +112,7 @@ pub fn initrd(
         std::fs::write(&path, initrd::pack(&tree)?).map_err(|source| BuildError::Workspace { path, source })
     })?;
     let path = result.path.join(ARCHIVE);
-    let damaged = |source| BuildError::DamagedInitrd { directory: result.directory().to_owned(), source };
+    let damaged = |source| BuildError::Damaged { directory: result.directory().to_owned(), source };
     let size = std::fs::metadata(&path).map_err(damaged)?.len();
     Ok(((Content::new(size, std::sync::Arc::new(FileAt(path)), 0), stub), result.cached))
 }

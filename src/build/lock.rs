@@ -112,7 +112,11 @@ pub fn read_any(path: &Path) -> Result<Option<Lock>, MakeLockError> {
     if size > LOCK_MAX {
         return Err(read(io::ErrorKind::FileTooLarge.into()));
     }
-    parse(path, &fs::read_to_string(path).map_err(read)?).map(Some)
+    let text = String::from_utf8(fs::read(path).map_err(read)?).map_err(|error| {
+        let source = ParseLockError::Encoding { offset: error.utf8_error().valid_up_to() };
+        MakeLockError::Parse { path: path.to_owned(), source }
+    })?;
+    parse(path, &text).map(Some)
 }
 
 /// The lock whose text is `text`; `path` is for messages.

@@ -26,6 +26,7 @@ mod unchanged;
 pub mod update;
 pub mod vendor;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
@@ -48,7 +49,7 @@ use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
 use crate::store::fetch::Fetcher;
 use crate::store::{StageKey, StoreError};
 use crate::telemetry::Progress;
-use crate::tree::{Content, TreeError};
+use crate::tree::{Content, FileAt, TreeError};
 use crate::verity::RootHash;
 
 /// What is to be built.
@@ -151,9 +152,9 @@ pub enum BuildError {
         #[source]
         source: ConfigureError,
     },
-    /// An initrd in the store.
+    /// An initrd or an image in the store.
     #[error("{} in the store was damaged since it was made: remove it and run the command again", .directory.display())]
-    DamagedInitrd {
+    Damaged {
         /// The stage's result.
         directory: PathBuf,
         /// What is wrong with it.
@@ -178,6 +179,8 @@ struct Facts {
     /// SHA-256 of the manifest.
     digest: Digest,
     root_hash: RootHash,
+    /// SHA-256 of every file of the output.
+    files: BTreeMap<String, Digest>,
 }
 
 /// Builds the image of `plan` into the directory `target`.
@@ -187,15 +190,26 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     let store = fetcher.store();
     let key = key(plan);
     let made = store.build_stage(&key, |directory| make(plan, directory, fetcher, &stages))?;
-    let facts = made.path.join(FACTS);
-    let facts = fs::read(&facts).and_then(|text| Ok(serde_json::from_slice::<Facts>(&text)?));
-    let facts = facts.map_err(BuildError::Read)?;
+    let damaged = |source| BuildError::Damaged { directory: made.directory().to_owned(), source };
+    let facts = fs::read(made.path.join(FACTS)).and_then(|text| Ok(serde_json::from_slice::<Facts>(&text)?));
+    let facts = facts.map_err(damaged)?;
     let is_unchanged = made.cached && unchanged::is_unchanged(store, target, key.digest());
     if made.cached {
         stages.run("image", || Ok::<_, BuildError>(((), true)))?;
     }
     if !is_unchanged {
-        copy(&made.path.join(FILES), output.path())?;
+        for (name, digest) in &facts.files {
+            let file = FileAt(made.path.join(FILES).join(name));
+            let size = fs::metadata(&file.0).map_err(damaged)?.len();
+            let content = Content::new(size, Arc::new(file), 0);
+            // What was made just now was hashed when it was made.
+            let is_whole = || if made.cached { Ok(content.digest()? == *digest) } else { Ok(true) };
+            let (written, is_whole) = rayon::join(|| write_content(&content, &output.path().join(name)), is_whole);
+            if !is_whole.map_err(damaged)? {
+                return Err(damaged(io::Error::new(io::ErrorKind::InvalidData, format!("{name} has another digest"))));
+            }
+            written?;
+        }
         output.publish()?;
         unchanged::remember(store, target, key.digest());
     }
@@ -216,18 +230,6 @@ fn key(plan: &Plan<'_>) -> StageKey {
         .with("recipe", crate::recipe::record_digest(&recipe).as_bytes())
         .with("lock", Digest::of(plan.lock.to_text().as_bytes()).as_bytes())
         .with("epoch", &plan.epoch.to_le_bytes())
-}
-
-/// Files of one directory, with their holes, to another. The ones in the store stay its own: who changes an output
-/// must not change what the next one is made of.
-fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
-    for entry in fs::read_dir(from).map_err(BuildError::Read)? {
-        let entry = entry.map_err(BuildError::Read)?;
-        let size = entry.metadata().map_err(BuildError::Read)?.len();
-        let file = File::open(entry.path()).map_err(BuildError::Read)?;
-        write_content(&Content::new(size, Arc::new(file), 0), &to.join(entry.file_name()))?;
-    }
-    Ok(())
 }
 
 /// Makes the image of `plan`, in the empty directory `directory`.
@@ -281,22 +283,23 @@ fn make(plan: &Plan<'_>, directory: &Path, fetcher: &Fetcher, stages: &Stages<'_
         move |source| BuildError::Workspace { path, source }
     };
     fs::create_dir(&files).map_err(workspace_error(&files))?;
-    let manifest =
+    let (manifest, files) =
         stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, &files)?, false)))?;
-    let facts = Facts { disk: manifest.disk.file.clone(), digest: manifest.digest(), root_hash: image.root_hash };
+    let facts =
+        Facts { disk: manifest.disk.file.clone(), digest: manifest.digest(), root_hash: image.root_hash, files };
     let path = directory.join(FACTS);
     let text = serde_json::to_vec(&facts).unwrap_or_default();
     fs::write(&path, text).map_err(workspace_error(&path))
 }
 
-/// Writes disk, UKI, manifest and checksums into the output.
+/// Writes disk, UKI, manifest and checksums into the output; their digests.
 fn write(
     plan: &Plan<'_>,
     parts: &image::Parts<'_>,
     image: &image::Image,
     origins: &Origins,
     output: &Path,
-) -> Result<Manifest, BuildError> {
+) -> Result<(Manifest, BTreeMap<String, Digest>), BuildError> {
     let seed = image::seed(parts.name, parts.version, parts.architecture);
     let recipe = plan.recipe.record(plan.sources).unwrap_or_default();
     let subject = Subject {
@@ -331,16 +334,18 @@ fn write(
     written?;
     let manifest = manifest?;
     let text = manifest.to_json();
-    let sums = manifest::checksums(&[
+    let mut files = vec![
         (manifest.disk.file.clone(), manifest.disk.sha256),
         (manifest.uki.file.clone(), manifest.uki.sha256),
         (manifest::FILE_NAME.to_owned(), Digest::of(text.as_bytes())),
-    ]);
+    ];
+    let sums = manifest::checksums(&files);
+    files.push((manifest::CHECKSUMS_FILE_NAME.to_owned(), Digest::of(sums.as_bytes())));
     for (name, text) in [(manifest::FILE_NAME, &text), (manifest::CHECKSUMS_FILE_NAME, &sums)] {
         let path = output.join(name);
         fs::write(&path, text).map_err(|source| BuildError::Workspace { path, source })?;
     }
-    Ok(manifest)
+    Ok((manifest, files.into_iter().collect()))
 }
 
 fn write_content(content: &Content, path: &Path) -> Result<(), BuildError> {

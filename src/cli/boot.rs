@@ -14,6 +14,7 @@ use crate::build::tools::{self, ToolsError};
 use crate::manifest::{self, Manifest};
 use crate::recipe::{CheckKind, State};
 use crate::store::Workspace;
+use crate::verify;
 use crate::vm::{self, Check, CheckResult, Disk, Machine, Outcome, Probe, Tools, VmError};
 
 /// Room for the partition that a persistent machine makes: its disk is that much larger than the image.
@@ -59,6 +60,7 @@ pub struct Arguments {
 /// Boots the image, for a person or for its checks.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let manifest = read_manifest(&arguments.path)?;
+    verify::file_name(&manifest)?;
     if arguments.test || arguments.shell {
         takes_units(&manifest)?;
     }
@@ -104,14 +106,16 @@ fn read_manifest(directory: &Path) -> Result<Manifest, Failure> {
 }
 
 fn machine(arguments: &Arguments, manifest: &Manifest, workspace: &Workspace) -> Result<Machine, Failure> {
-    let image = arguments.path.join(&manifest.disk.file);
-    let image = image
-        .canonicalize()
-        .map_err(|source| Failure::new(Kind::Environment, ReadError { path: image.clone(), source }))?;
-    let mut machine = Machine::new(image);
+    // A manifest may come from anywhere: it names the image beside it and no other file, and the image has the size
+    // that it has.
+    let image = arguments.path.join(verify::file_name(manifest)?);
+    let unreadable = |source| Failure::new(Kind::Environment, ReadError { path: image.clone(), source });
+    let found = image.canonicalize().and_then(|path| Ok((fs::metadata(&path)?.len(), path)));
+    let (disk_size, path) = found.map_err(unreadable)?;
+    let mut machine = Machine::new(path);
     let size = match manifest.state {
-        State::Volatile => manifest.disk.size,
-        State::Persistent => manifest.disk.size + FREE_SPACE,
+        State::Volatile => disk_size,
+        State::Persistent => disk_size.saturating_add(FREE_SPACE),
     };
     machine.disk = match (&arguments.disk, manifest.state) {
         (Some(path), _) => Disk::Overlay { path: path.clone(), size },

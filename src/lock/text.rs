@@ -14,6 +14,12 @@ pub const SCHEMA: u64 = 1;
 /// A text that is not a lock.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ParseLockError {
+    /// No text at all.
+    #[error("byte {offset} is not UTF-8")]
+    Encoding {
+        /// Of the first wrong byte.
+        offset: usize,
+    },
     /// Not TOML, or not these keys.
     #[error("not a lockfile")]
     Toml {

@@ -239,7 +239,7 @@ pub struct Package {
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
     /// Not JSON, or with other fields.
-    #[error("not a manifest: {source}")]
+    #[error("not a manifest")]
     Json {
         /// Where, in bytes from the start of the text.
         offset: u64,

@@ -38,7 +38,7 @@ pub(crate) fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
 
 /// The name of the disk image: the one that follows from the manifest, and the one in it, which must be equal. So no
 /// manifest leads out of its directory.
-pub(super) fn file_name(manifest: &Manifest) -> Result<String, Failure> {
+pub fn file_name(manifest: &Manifest) -> Result<String, Failure> {
     let stem = file_stem(&manifest.name, &manifest.version, manifest.architecture);
     for (extension, found) in [("raw", &manifest.disk.file), ("efi", &manifest.uki.file)] {
         let expected = format!("{stem}.{extension}");

@@ -15,7 +15,7 @@ use crate::verity;
 
 /// What is wrong, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{}, byte {offset}: {problem}", .file.display())]
+#[error("{}, byte {offset}", .file.display())]
 pub struct Failure {
     /// The file that is wrong: the disk image, the manifest, or another file beside them.
     pub file: PathBuf,

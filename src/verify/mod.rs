@@ -27,6 +27,7 @@ mod beside;
 mod failure;
 mod parts;
 
+pub use beside::file_name;
 pub(crate) use beside::read_manifest;
 pub use failure::{Failure, Problem};
 pub(crate) use parts::{Parts, locate};

@@ -76,8 +76,15 @@ fn a_result_in_the_store_that_was_damaged_is_named() {
         ("configure", "sandbox/result.json", Some(100)),
         ("configure", "sandbox/result.json", None),
         ("initrd", "initrd.cpio.zst", None),
+        ("image", "files/manifest.json", Some(100)),
+        ("image", "files/manifest.json", None),
+        ("image", "facts.json", Some(100)),
     ] {
         fs::remove_dir_all(workshop.path("out")).unwrap();
+        if stage != "image" {
+            // Else nothing else is looked at.
+            fs::remove_dir_all(workshop.path("store/stages/image")).unwrap();
+        }
         let place = fs::read_dir(workshop.path("store/stages").join(stage)).unwrap().next().unwrap().unwrap().path();
         let file = place.join("content").join(file);
         match bytes {
