@@ -45,7 +45,7 @@
 //! | `out/.<name>_<version>.partial-*/` while a build runs | [`build::output`] |
 //! | `<recipe>.lock` beside `<recipe>.toml` | [`lock`], in [`build::lock`] and [`build::update`] |
 //! | `<recipe>.toml` of `adamant init` | [`recipe`], in [`cli`] |
-//! | `~/.cache/adamant/` (or `--store`): objects, stage results, workspaces, roots | [`store`] |
+//! | `~/.cache/adamant/` (or `--store`): objects, stage results, workspaces, roots, notes | [`store`] |
 //! | the folder of `adamant vendor`: a store too | [`build::vendor`] |
 //! | `<image>.console.log` of `adamant boot --test` | [`cli`] |
 //!

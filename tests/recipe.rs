@@ -333,7 +333,7 @@ fn checks_go_through_json_and_back() {
     let checks = recipe(text).checks;
     let json = serde_json::to_value(&checks).unwrap();
     let http = serde_json::json!({ "port": 80, "path": "/x", "status": 200 });
-    assert_eq!(json[0], serde_json::json!({ "name": "page", "http": http, "timeout-s": 5 }));
+    assert_eq!(json[0], serde_json::json!({ "name": "page", "http": http, "timeout_s": 5 }));
     let mut back: Vec<Check> = serde_json::from_value(json).unwrap();
     back.iter_mut().zip(&checks).for_each(|(back, check)| back.span = check.span);
     assert_eq!(back, checks);

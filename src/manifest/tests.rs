@@ -95,7 +95,7 @@ fn a_manifest_reads_back_and_its_digest_is_that_of_its_text() {
     let text = manifest.to_json();
     assert!(text.starts_with("{\n  \"schema\": 1,\n  \"name\": \"minimal\",\n"), "{text}");
     assert!(text.contains("\n  \"packages\": [],\n"), "{text}");
-    let check = r#"{"name":"the page is served","http":{"port":80,"path":"/","status":200},"timeout-s":60}"#;
+    let check = r#"{"name":"the page is served","http":{"port":80,"path":"/","status":200},"timeout_s":60}"#;
     assert!(text.contains(&format!("\n  \"checks\": [\n    {check}\n  ],\n")), "{text}");
     assert_eq!(Manifest::parse(text.as_bytes()).unwrap(), manifest);
     assert_eq!(manifest.digest(), Digest::of(text.as_bytes()));

@@ -251,7 +251,6 @@ pub struct System {
 
 /// A check of `boot --test`. It goes into the manifest as it is, and comes back from there without its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
 pub struct Check {
     /// As its result is reported.
     pub name: String,
