@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use adamant::apt::changelog;
 use adamant::architecture::Architecture;
 use adamant::boot::{self, command_line as kernel_line};
 use adamant::digest::Digest;
@@ -191,6 +192,18 @@ pub fn command_line(data: &[u8]) {
     if let Ok(line) = kernel_line::compose(&hash, &arguments) {
         assert_eq!(kernel_line::root_hash(&line), Ok(hash), "{line}");
     }
+}
+
+/// Changelogs of packages: every entry is a part of the text, and a run of entries starts with the newest.
+pub fn changelog(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let entries = changelog::entries(text);
+    assert!(entries.iter().map(|entry| entry.text.len()).sum::<usize>() <= text.len());
+    let (first, last) = (entries.first().map_or("1", |entry| entry.version), entries.last().map_or("0", |e| e.version));
+    let _ = (changelog::cves(text), changelog::source_version(first));
+    let between = changelog::between(text, last, first).unwrap_or_default();
+    assert!(between.iter().zip(&entries).all(|(between, entry)| between == entry));
+    let _ = changelog::since(text, last);
 }
 
 /// os-release files: the image's own name and version come back.

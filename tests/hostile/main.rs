@@ -40,8 +40,8 @@ macro_rules! survives {
 
 survives! {
     recipe config apt_sources identifiers openpgp_keys in_release release control packages relations lock deb deb_tar
-    deb_index accounts units tree_dump erofs fat cpio verity elf kernel_module command_line os_release uki gpt manifest
-    checksums guest
+    deb_index accounts units tree_dump erofs fat cpio verity elf kernel_module command_line os_release changelog uki gpt
+    manifest checksums guest
 }
 
 #[test]

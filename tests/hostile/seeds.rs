@@ -55,6 +55,10 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "os_release" => {
             texts(&["a b\nPRETTY_NAME=\"Debian GNU/Linux 13\"\nID=debian\nIMAGE_ID='x'\nVERSION_ID=\"1\\\"3\"\n"])
         }
+        "changelog" => texts(&[
+            "a (2-1) trixie-security; urgency=medium\n\n  * CVE-2026-12345: x\n\n -- A <a@b>  Sat, 24 Jan 2026 10:00:00 +0100\n\n\
+             a (1-1) unstable; urgency=low\n\n  * First.\n\n -- A <a@b>  Fri, 23 Jan 2026 10:00:00 +0100\n",
+        ]),
         "uki" => ukis(),
         "gpt" => vec![disk()],
         "manifest" => vec![manifest()],
