@@ -15,6 +15,8 @@ mod resolve;
 mod rootfs_equals_mmdebstrap;
 mod support;
 
+#[path = "../tests/support/host_apt.rs"]
+mod host_apt;
 #[path = "../tests/support/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;

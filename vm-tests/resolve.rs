@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use adamant::apt::{LockRequest, SetRequest, distribution, lock};
@@ -15,7 +14,7 @@ use adamant::store::fetch::{Fetcher, Options};
 use adamant::store::mirror::{Host, Mirrors};
 use rayon::prelude::*;
 
-use crate::oracle;
+use crate::host_apt::HostApt;
 
 /// Servers, desktops, tool chains; the last ones need packages to be dropped again or an init system to be exchanged.
 const SETS: &[&[&str]] = &[
@@ -41,7 +40,7 @@ const SETS: &[&[&str]] = &[
 ];
 
 fn resolves_as_apt(suite: &str) {
-    let Some(apt) = Apt::new(suite) else { return };
+    let Some((apt, essential)) = host_apt(suite) else { return };
     let mut request = LockRequest {
         architecture: "amd64".to_owned(),
         repositories: distribution::debian(suite, &["updates", "security"].map(str::to_owned), &["main".to_owned()])
@@ -67,7 +66,8 @@ fn resolves_as_apt(suite: &str) {
                 .iter()
                 .map(|package| format!("{} {}", package.name, package.version))
                 .collect();
-            let theirs = apt.install(packages, *recommends);
+            let asked = packages.iter().map(|&package| package.to_owned());
+            let theirs = installed_by(&apt, essential.iter().cloned().chain(asked).collect(), *recommends);
             let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
                 one.difference(other).cloned().collect::<Vec<_>>().join(", ")
             };
@@ -102,86 +102,47 @@ fn mirrors() -> Mirrors {
     .unwrap()
 }
 
-/// The host's apt, with sources and a state of its own: nothing is installed.
-struct Apt {
-    directory: tempfile::TempDir,
-    essential: Vec<String>,
+/// The host's apt, with the suite and its pockets; and the essential packages that these have.
+fn host_apt(suite: &str) -> Option<(HostApt, Vec<String>)> {
+    let apt = HostApt::new()?;
+    let mirrors = mirrors();
+    let address = |repository: &str| mirrors.mirror(repository).unwrap().url.as_str().trim_end_matches('/').to_owned();
+    let keys = ["archive", "security", "release"].map(|key| {
+        let path = format!("src/apt/keys/debian-{suite}-{key}.asc");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+    });
+    let sources = [
+        ("debian", suite.to_owned()),
+        ("debian", format!("{suite}-updates")),
+        ("debian-security", format!("{suite}-security")),
+    ]
+    .map(|(repository, suite)| format!("deb [signed-by={}] {} {suite} main\n", keys.join(","), address(repository)));
+    apt.update(&sources.concat());
+    let essential = essential(&apt);
+    Some((apt, essential))
 }
 
-impl Apt {
-    fn new(suite: &str) -> Option<Self> {
-        oracle::oracle("apt-get")?;
-        let directory = tempfile::tempdir().unwrap();
-        let at = |path: &str| directory.path().join(path);
-        for path in ["etc", "state/lists/partial", "cache/archives/partial", "log"] {
-            fs::create_dir_all(at(path)).unwrap();
+/// From the indexes that apt itself fetched.
+fn essential(apt: &HostApt) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(apt.path("state/lists")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with("_Packages") {
+            let text = fs::read_to_string(path).unwrap();
+            let essential = text.split("\n\n").filter(|paragraph| paragraph.contains("\nEssential: yes"));
+            let name = |one: &str| Some(one.trim_start().strip_prefix("Package: ")?.lines().next()?.to_owned());
+            names.extend(essential.filter_map(name));
         }
-        fs::write(at("status"), "").unwrap();
-        let mirrors = mirrors();
-        let address =
-            |repository: &str| mirrors.mirror(repository).unwrap().url.as_str().trim_end_matches('/').to_owned();
-        let keys = ["archive", "security", "release"].map(|key| {
-            let path = format!("src/apt/keys/debian-{suite}-{key}.asc");
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
-        });
-        let sources = [
-            ("debian", suite.to_owned()),
-            ("debian", format!("{suite}-updates")),
-            ("debian-security", format!("{suite}-security")),
-        ]
-        .map(|(repository, suite)| {
-            format!("deb [signed-by={}] {} {suite} main\n", keys.join(","), address(repository))
-        });
-        fs::write(at("etc/sources.list"), sources.concat()).unwrap();
-        let root = directory.path().display();
-        let configuration = format!(
-            "Dir \"{root}\"; Dir::Etc \"{root}/etc\"; Dir::Etc::sourceparts \"-\"; Dir::Etc::parts \"-\";\n\
-             Dir::State \"{root}/state\"; Dir::State::status \"{root}/status\"; Dir::Cache \"{root}/cache\";\n\
-             Dir::Log \"{root}/log\"; APT::Architecture \"amd64\"; APT::Architectures {{ \"amd64\"; }};\n\
-             APT::Sandbox::User \"\"; Acquire::Languages \"none\";\n"
-        );
-        fs::write(at("apt.conf"), configuration).unwrap();
-        let mut apt = Self { directory, essential: Vec::new() };
-        oracle::run(apt.command().arg("update"));
-        apt.essential = apt.read_essential();
-        Some(apt)
     }
+    names.into_iter().collect()
+}
 
-    fn command(&self) -> Command {
-        let mut command = oracle::oracle("apt-get").unwrap();
-        command.env("APT_CONFIG", self.directory.path().join("apt.conf"));
-        command
-    }
-
-    /// From the indexes that apt itself fetched.
-    fn read_essential(&self) -> Vec<String> {
-        let mut names = BTreeSet::new();
-        for entry in fs::read_dir(self.directory.path().join("state/lists")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.to_string_lossy().ends_with("_Packages") {
-                let text = fs::read_to_string(path).unwrap();
-                let essential = text.split("\n\n").filter(|paragraph| paragraph.contains("\nEssential: yes"));
-                names.extend(
-                    essential
-                        .filter_map(|one| one.trim_start().strip_prefix("Package: ")?.lines().next())
-                        .map(str::to_owned),
-                );
-            }
-        }
-        names.into_iter().collect()
-    }
-
-    fn install(&self, packages: &[&str], recommends: bool) -> BTreeSet<String> {
-        let mut names: Vec<String> = self.essential.clone();
-        names.extend(packages.iter().map(|&package| package.to_owned()));
-        names.sort();
-        let mut command = self.command();
-        command.args(["-s", "-y", "-o", &format!("APT::Install-Recommends={recommends}"), "install"]).args(names);
-        let installed = oracle::run(&mut command);
-        let name_and_version = |line: &str| {
-            let mut words = line.strip_prefix("Inst ")?.split(' ');
-            Some(format!("{} {}", words.next()?, words.next()?.trim_start_matches('(')))
-        };
-        installed.lines().filter_map(name_and_version).collect()
-    }
+fn installed_by(apt: &HostApt, names: Vec<String>, recommends: bool) -> BTreeSet<String> {
+    let output = apt.simulate(names, recommends);
+    assert!(output.status.success(), "{output:?}");
+    let name_and_version = |line: &str| {
+        let mut words = line.strip_prefix("Inst ")?.split(' ');
+        Some(format!("{} {}", words.next()?, words.next()?.trim_start_matches('(')))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(name_and_version).collect()
 }

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod executable;
+pub mod host_apt;
 pub mod host_user;
 pub mod http;
 pub mod image;
