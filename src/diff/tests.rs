@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::digest::Digest;
-use crate::manifest::{self, File, Index, LockRecord, Manifest, Package as Locked, Place, Step};
+use crate::lock::LockedIndex;
+use crate::manifest::{self, File, LockRecord, Manifest, Package as Locked, Place, Step};
 use crate::recipe::RecipeField;
 use crate::tree::{Content, Kind, Metadata, Node as TreeNode, Tree};
 
@@ -21,15 +22,15 @@ fn package(set: &str, name: &str, version: &str) -> Locked {
     }
 }
 
-fn index(suite: &str, date: u64, content: &str) -> Index {
-    Index {
+fn index(suite: &str, date: u64, content: &str) -> LockedIndex {
+    LockedIndex {
         repository: "debian".into(),
         suite: suite.into(),
         component: "main".into(),
         architecture: "amd64".into(),
         date,
         size: 1,
-        sha256: Digest::of(content.as_bytes()),
+        digest: Digest::of(content.as_bytes()),
     }
 }
 

@@ -28,6 +28,9 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 
 pub use difference::{Change, Difference, SetDifference, difference};
@@ -49,7 +52,8 @@ pub struct Lock {
 }
 
 /// A package index that was resolved from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LockedIndex {
     /// The repository's name.
     pub repository: String,
@@ -59,11 +63,13 @@ pub struct LockedIndex {
     pub component: String,
     /// `all` for an index of its own of packages for all architectures.
     pub architecture: String,
-    /// The date of the suite's release file, in Unix seconds.
+    /// The date of the suite's release file, in seconds since 1970-01-01 00:00 UTC.
     pub date: u64,
     /// Of the index as fetched, in bytes.
     pub size: u64,
-    /// Of the index as fetched.
+    /// SHA-256 of the index as fetched.
+    #[serde(rename = "sha256")]
+    #[schemars(with = "String")]
     pub digest: Digest,
 }
 

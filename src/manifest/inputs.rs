@@ -24,27 +24,6 @@ pub struct LockRecord {
     pub sets: Vec<String>,
 }
 
-/// A package index that packages were chosen from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Index {
-    /// The repository's name.
-    pub repository: String,
-    /// Its suite.
-    pub suite: String,
-    /// The component.
-    pub component: String,
-    /// `all` for an index of its own of packages for all architectures.
-    pub architecture: String,
-    /// The date of the suite's release file, in seconds since 1970-01-01 00:00 UTC.
-    pub date: u64,
-    /// Size in bytes.
-    pub size: u64,
-    /// SHA-256 of the index.
-    #[schemars(with = "String")]
-    pub sha256: Digest,
-}
-
 /// Where a package was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,18 +37,9 @@ pub struct Place {
 }
 
 /// The parts of a lock that do not stand with its packages.
-pub(super) fn record(lock: &Lock) -> (LockRecord, Vec<Index>) {
-    let index = |index: &LockedIndex| Index {
-        repository: index.repository.clone(),
-        suite: index.suite.clone(),
-        component: index.component.clone(),
-        architecture: index.architecture.clone(),
-        date: index.date,
-        size: index.size,
-        sha256: index.digest,
-    };
+pub(super) fn record(lock: &Lock) -> (LockRecord, Vec<LockedIndex>) {
     let sets = lock.sets.keys().cloned().collect();
-    (LockRecord { request: lock.request, epoch: lock.epoch, sets }, lock.indexes.iter().map(index).collect())
+    (LockRecord { request: lock.request, epoch: lock.epoch, sets }, lock.indexes.clone())
 }
 
 /// The packages of a lock.
@@ -97,16 +67,7 @@ impl Manifest {
             sets.get_mut(&set)?.push(LockedPackage { name, version, architecture, repository, size, digest, path });
         }
         sets.values_mut().for_each(|packages| packages.sort());
-        let index = |index: &Index| LockedIndex {
-            repository: index.repository.clone(),
-            suite: index.suite.clone(),
-            component: index.component.clone(),
-            architecture: index.architecture.clone(),
-            date: index.date,
-            size: index.size,
-            digest: index.sha256,
-        };
-        let indexes = self.indexes.iter().map(index).collect();
+        let indexes = self.indexes.clone();
         Some(Lock { request, architecture: self.architecture.to_string(), epoch, indexes, sets })
     }
 }

@@ -41,7 +41,7 @@ mod text;
 pub use checksums::{ChecksumsError, checksums, parse_checksums};
 pub use describe::{DescribeError, Subject};
 pub use files::{File, FileError, Step, compare, files};
-pub use inputs::{Index, LockRecord, Place, locked_packages};
+pub use inputs::{LockRecord, Place, locked_packages};
 pub use owners::owners;
 pub use text::{PathError, path_from_text, path_to_text};
 
@@ -51,6 +51,7 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::Architecture;
 use crate::digest::Digest;
 use crate::identifier::Uuid;
+use crate::lock::LockedIndex;
 use crate::recipe::{Check, RecipeRecord, State};
 use crate::verity::RootHash;
 
@@ -92,7 +93,7 @@ pub struct Manifest {
     pub lock: Option<LockRecord>,
     /// What the packages were chosen from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub indexes: Vec<Index>,
+    pub indexes: Vec<LockedIndex>,
     /// What a running machine keeps over a reboot.
     pub state: State,
     /// What `adamant boot --test` finds out in a running machine.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::{Causes, Chain, Effect};
 use crate::apt::control::Paragraph;
 use crate::apt::relation;
-use crate::manifest::{Index, Manifest};
+use crate::lock::LockedIndex;
+use crate::manifest::Manifest;
 use crate::tree::{Kind, Tree};
 
 /// Fields of a recipe that decide what is locked.
@@ -144,7 +145,7 @@ impl Chain<'_> {
         let pairs: Vec<_> = by_name(new).into_iter().map(|(name, new)| (old.remove(&name), Some(new), name)).collect();
         let gone: Vec<_> = old.into_iter().map(|(name, old)| (Some(old), None, name)).collect();
         for (old, new, index) in pairs.into_iter().chain(gone) {
-            let is_other = old.map(|old| old.sha256) != new.map(|new| new.sha256);
+            let is_other = old.map(|old| old.digest) != new.map(|new| new.digest);
             let (before, after) = (old.map(|old| old.date), new.map(|new| new.date));
             if is_other || (before != after && !content) {
                 found.push(self.leaf(Effect::Index { index, before, after, content: is_other }));
@@ -166,9 +167,10 @@ impl Chain<'_> {
     }
 }
 
-fn by_name(manifest: &Manifest) -> BTreeMap<String, &Index> {
-    let name =
-        |index: &Index| format!("{} {} {} {}", index.repository, index.suite, index.component, index.architecture);
+fn by_name(manifest: &Manifest) -> BTreeMap<String, &LockedIndex> {
+    let name = |index: &LockedIndex| {
+        format!("{} {} {} {}", index.repository, index.suite, index.component, index.architecture)
+    };
     manifest.indexes.iter().map(|index| (name(index), index)).collect()
 }
 
