@@ -86,7 +86,9 @@ impl Remote {
 
 /// A text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no place for objects: expected a directory, file:///DIR, s3://BUCKET/PREFIX, gs:// or az:// ({why})")]
+#[error(
+    "{text:?} is no place for objects: expected a directory, file:///DIR, s3://BUCKET/PREFIX, gs:// or az:// ({why})"
+)]
 pub struct AddressError {
     /// The text.
     pub text: String,

@@ -83,7 +83,9 @@ pub fn tree(tools: &ToolsRecipe, fetcher: &Fetcher, progress: &dyn Progress, now
 
 fn unpacked(lock: &Lock, fetcher: &Fetcher, progress: &dyn Progress) -> Result<PathBuf, ToolsError> {
     let locked = lock.sets.get(lock::SYSTEM).map(Vec::as_slice).unwrap_or_default();
-    let key = locked.iter().fold(StageKey::new("tools").of_this_machine(), |key, package| key.with("deb", package.digest.as_bytes()));
+    let key = locked
+        .iter()
+        .fold(StageKey::new("tools").of_this_machine(), |key, package| key.with("deb", package.digest.as_bytes()));
     let result = fetcher.store().build_stage(&key, |directory| {
         let stages = Stages::new(progress);
         packages::fetch(locked, fetcher, &stages)?;

@@ -43,11 +43,8 @@ pub(super) struct Transfer {
 
 impl Transfer {
     pub(super) fn new(bucket: Bucket) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cache")
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("cache").enable_all().build()?;
         Ok(Self { bucket, runtime, pace: Pace::default() })
     }
 
