@@ -89,9 +89,7 @@ impl CacheArguments {
             return Ok(());
         }
         let Some((address, keys, signer)) = self.decide(surroundings()?)? else { return Ok(()) };
-        if let Some(shared) = Shared::open(&address, keys, signer, progress.clone()) {
-            store.share(shared);
-        }
+        store.share(Shared::new(address, keys, signer, progress.clone()));
         Ok(())
     }
 

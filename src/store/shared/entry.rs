@@ -132,6 +132,13 @@ impl Item {
 impl Entry {
     /// The text, signed.
     pub fn sign(&self, key: &SecretKey) -> String {
+        let text = self.text();
+        let signature = key.sign(text.as_bytes());
+        text + &format!("signature {} {signature}\n", key.public().id())
+    }
+
+    /// What is signed.
+    fn text(&self) -> String {
         let mut text = format!("{HEAD}stage {}\nkey {}\n", self.stage, self.key);
         for item in &self.items {
             // Writing into a string does not fail.
@@ -143,8 +150,7 @@ impl Entry {
                 }
             };
         }
-        let signature = key.sign(text.as_bytes());
-        text + &format!("signature {} {signature}\n", key.public().id())
+        text
     }
 
     /// Reads the entry of `key` of the stage `stage`, signed by one of the `listed` keys.
@@ -190,7 +196,10 @@ impl Entry {
             }
             items.push(item);
         }
-        Ok(Self { stage, key, items })
+        let entry = Self { stage, key, items };
+        // Sizes could be written in several ways.
+        let is_canonical = entry.text() == text;
+        if is_canonical { Ok(entry) } else { Err(EntryError::Line { line: 1, why: "not as this program writes it" }) }
     }
 }
 
@@ -346,6 +355,7 @@ mod tests {
         assert_eq!(refusal(&file(1 << 50, 10)), "more bytes than any result has");
         assert_eq!(refusal(&file(10, 1 << 20)), "packed, the file is larger than it can be");
         assert_eq!(refusal(&format!("file 1 {digest} plain 0 {digest} f")), "a plain file is its own object");
+        assert_eq!(refusal(&format!("file 01 {digest} zstd 1 {digest} f")), "not as this program writes it");
         assert_eq!(refusal("symlink a b"), "neither a directory nor a file");
     }
 }

@@ -30,10 +30,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use self::entry::{ENTRY_MAX, Entry, Item};
-use self::transfer::Transfer;
+use self::transfer::{PATIENCE, Transfer};
 use self::trouble::{Health, Trouble};
 use self::upload::Uploads;
 use super::{StageKey, Store, StoreError};
@@ -48,12 +48,16 @@ const AT_ONCE: usize = 16;
 /// A cache in use.
 pub struct Shared {
     inner: Arc<Inner>,
-    uploads: Option<Uploads>,
+    signer: Option<Arc<SecretKey>>,
+    /// Begun with the first thing to be written.
+    uploads: OnceLock<Uploads>,
 }
 
 /// What downloads and uploads have in common.
 struct Inner {
-    transfer: Transfer,
+    address: Address,
+    /// Opened with the first question; `None`: it cannot be.
+    transfer: OnceLock<Option<Transfer>>,
     health: Health,
     keys: Vec<PublicKey>,
     /// Results that were looked for and not found: not asked for again by this command.
@@ -81,30 +85,23 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Uses the cache at `address`. Results are believed that one of `keys`, or `signer`, signed; with a signer, what is
-    /// built or fetched is written to the cache. `None`, with a warning: it cannot be used.
-    pub fn open(
-        address: &Address,
-        keys: Vec<PublicKey>,
+    /// The cache at `address`, which is not looked at before something is asked of it. Results are believed that one of
+    /// `keys`, or `signer`, signed; with a signer, what is built or fetched is written to the cache.
+    pub fn new(
+        address: Address,
+        mut keys: Vec<PublicKey>,
         signer: Option<SecretKey>,
         progress: Arc<dyn Progress>,
-    ) -> Option<Self> {
-        let health = Health::new(address.to_string(), progress);
-        let unusable = |why: &dyn std::error::Error| {
-            let cause = why.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            health.warn(&format!("{why}{cause}; this command goes on without"));
-        };
-        if let (Some(_), Address::Directory(path)) = (&signer, address) {
+    ) -> Self {
+        keys.extend(signer.as_ref().map(SecretKey::public));
+        if let (Some(_), Address::Directory(path)) = (&signer, &address) {
             // What is wrong with it is told when it is opened.
             let _ = fs::create_dir_all(path);
         }
-        let bucket = Bucket::open(address, &transfer::PATIENCE).inspect_err(|error| unusable(error)).ok()?;
-        let transfer = Transfer::new(bucket).inspect_err(|error| unusable(error)).ok()?;
-        let mut keys = keys;
-        keys.extend(signer.as_ref().map(SecretKey::public));
         let inner = Arc::new(Inner {
-            transfer,
-            health,
+            health: Health::new(address.to_string(), progress),
+            address,
+            transfer: OnceLock::new(),
             keys,
             absent: Mutex::default(),
             damaged: Mutex::default(),
@@ -112,8 +109,7 @@ impl Shared {
             stages: AtomicU64::new(0),
             objects: AtomicU64::new(0),
         });
-        let uploads = signer.map(|signer| Uploads::start(inner.clone(), signer));
-        Some(Self { inner, uploads })
+        Self { inner, signer: signer.map(Arc::new), uploads: OnceLock::new() }
     }
 
     /// What came from the cache so far.
@@ -128,7 +124,7 @@ impl Shared {
         if stages + objects > 0 {
             self.inner.health.say(&format!("{stages} results of stages and {objects} packages came from it"));
         }
-        if let Some(uploads) = &self.uploads {
+        if let Some(uploads) = self.uploads.get() {
             uploads.finish(&self.inner.health);
         }
     }
@@ -173,28 +169,51 @@ impl Shared {
 
     /// Writes a result that was built here to the cache, some time.
     pub(super) fn offer_stage(&self, key: &StageKey, content: &Path, scratch: std::path::PathBuf) {
-        if let Some(uploads) = self.uploads.as_ref().filter(|_| !key.is_local()) {
+        if let Some(uploads) = self.uploads().filter(|_| !key.is_local()) {
             uploads.stage(key, content, scratch);
         }
     }
 
     /// Writes an object that was fetched to the cache, some time.
     pub(super) fn offer_object(&self, digest: Digest, path: &Path) {
-        if let Some(uploads) = &self.uploads {
+        if let Some(uploads) = self.uploads() {
             uploads.object(digest, path);
         }
+    }
+
+    fn uploads(&self) -> Option<&Uploads> {
+        let signer = self.signer.as_ref()?;
+        Some(self.uploads.get_or_init(|| Uploads::start(&self.inner, signer)))
     }
 }
 
 impl Inner {
+    fn transfer(&self) -> Result<&Transfer, Trouble> {
+        let open = || -> Result<Transfer, Trouble> {
+            let bucket = Bucket::open(&self.address, &PATIENCE).map_err(Trouble::Open)?;
+            Transfer::new(bucket).map_err(Trouble::Threads)
+        };
+        let transfer = self.transfer.get_or_init(|| open().inspect_err(|trouble| self.health.note(trouble)).ok());
+        transfer.as_ref().ok_or(Trouble::Off)
+    }
+
     /// Fills the directory with what the first listed key that has an entry says.
     fn fill(&self, (stage, digest): (&str, Digest), directory: &Path, scratch: &Path) -> Result<bool, Trouble> {
         for key in &self.keys {
             let name = entry_name(stage, &digest, &key.id());
-            let Some(bytes) = self.transfer.read(&name, ENTRY_MAX)? else { continue };
+            let Some(bytes) = self.transfer()?.read(&name, ENTRY_MAX)? else { continue };
             let read = Entry::read(&bytes, stage, &digest, &self.keys);
             let entry = read.map_err(|source| Trouble::Entry { name, source })?;
-            return self.unpack(&entry, directory, scratch);
+            let result = self.unpack(&entry, directory, scratch);
+            if let Err(Trouble::Other { .. }) = &result {
+                // The others were not looked at: whoever writes this result again writes them too.
+                let files = entry.items.iter().filter_map(|item| match item {
+                    Item::File { packed, .. } => Some(packed.digest),
+                    Item::Directory { .. } => None,
+                });
+                locked(&self.damaged).extend(files);
+            }
+            return result;
         }
         Ok(false)
     }
@@ -221,7 +240,7 @@ impl Inner {
     }
 
     fn object(&self, (size, digest): (u64, Digest), target: &Path) -> Result<bool, Trouble> {
-        let result = self.transfer.download(&object_name(&digest), target, (size, digest));
+        let result = self.transfer()?.download(&object_name(&digest), target, (size, digest));
         if let Err(trouble) = &result {
             let _ = fs::remove_file(target);
             if matches!(trouble, Trouble::Other { .. }) {

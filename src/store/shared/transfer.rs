@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Patience = Patience {
     repeats_within: Duration::from_secs(4),
 };
 
-/// How long an answer may take to begin, its repetitions included.
+/// How long an answer may take to begin, its repetitions included, and how long a small one may take to end.
 const ANSWER: Duration = Duration::from_secs(6);
 /// How long nothing may come in the midst of one.
 const STALL: Duration = Duration::from_secs(6);
@@ -57,13 +57,17 @@ impl Transfer {
                 return Err(other(name, "it is too large"));
             }
             let mut stream = answer.into_stream();
-            while let Some(piece) = within(STALL, stream.next()).await? {
-                let piece = piece.map_err(Trouble::Remote)?;
-                if bytes.len() + piece.len() > limit {
-                    return Err(other(name, "it is too large"));
+            let body = async {
+                while let Some(piece) = stream.next().await {
+                    let piece = piece.map_err(Trouble::Remote)?;
+                    if bytes.len() + piece.len() > limit {
+                        return Err(other(name, "it is too large"));
+                    }
+                    bytes.extend_from_slice(&piece);
                 }
-                bytes.extend_from_slice(&piece);
-            }
+                Ok(())
+            };
+            within(ANSWER, body).await??;
             Ok(Some(bytes))
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! | trouble | the cache afterwards |
 //! |---|---|
-//! | no connection, no answer, answers of 5xx, too slow | turned off until the command ends |
+//! | not there, no connection, no answer, answers of 5xx, too slow | turned off until the command ends |
 //! | other bytes than promised, a signature that does not hold, a refusal (403) of one object | used on, this one not |
 //!
 //! The first trouble of either sort is a warning; the rest is not told.
@@ -13,11 +13,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::entry::EntryError;
+use crate::bucket::BucketError;
 use crate::telemetry::{Event, Progress};
 
 /// Why something was not had from a cache, or not given to it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
+    /// It is not there, or its settings do not do.
+    #[error("{}", told(.0))]
+    Open(#[source] BucketError),
+    /// This machine refuses threads.
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] std::io::Error),
+    /// What was told before: it cannot be used.
+    #[error("it cannot be used")]
+    Off,
     /// Nothing came.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
@@ -44,7 +54,7 @@ pub(super) enum Trouble {
         source: EntryError,
     },
     /// This machine's disk.
-    #[error("cannot write {}", .path.display())]
+    #[error("cannot write {}: {source}", .path.display())]
     Local {
         /// Which file.
         path: PathBuf,
@@ -58,12 +68,20 @@ impl Trouble {
     /// Whether it concerns everything in the cache.
     fn is_general(&self) -> bool {
         match self {
-            Self::Silent(_) | Self::Slow(_) => true,
+            Self::Open(_) | Self::Threads(_) | Self::Off | Self::Silent(_) | Self::Slow(_) => true,
             // Who may read but not list is told 403 of what is not there.
             Self::Remote(object_store::Error::PermissionDenied { .. }) => false,
             Self::Remote(_) => true,
             Self::Other { .. } | Self::Entry { .. } | Self::Local { .. } => false,
         }
+    }
+}
+
+/// An error and its cause.
+fn told(error: &BucketError) -> String {
+    match error {
+        BucketError::Directory { source, .. } => format!("{error}: {source}"),
+        BucketError::Settings { source, .. } => format!("{error}: {}", cause(source)),
     }
 }
 
@@ -105,7 +123,7 @@ impl Health {
                 self.off.store(true, Ordering::Relaxed);
                 "it is not used any more by this command"
             }
-            false => "what is not as it should be is not used",
+            false => "what could not be taken is fetched or built here",
         };
         self.warn(&format!("{trouble}; {what_now}"));
     }

@@ -53,9 +53,8 @@ enum Job {
 
 impl Uploads {
     /// Starts the threads. They end with the process, or when they have nothing to do after [`Uploads`] is gone.
-    pub(super) fn start(inner: Arc<Inner>, signer: SecretKey) -> Self {
+    pub(super) fn start(inner: &Arc<Inner>, signer: &Arc<SecretKey>) -> Self {
         let queue = Arc::new(Queue::default());
-        let signer = Arc::new(signer);
         for _ in 0..WRITERS {
             let (inner, signer, queue) = (inner.clone(), signer.clone(), Arc::downgrade(&queue));
             let work = move || {
@@ -188,16 +187,16 @@ fn write_stage(
     }
     let entry = Entry { stage: name.to_owned(), key: digest, items };
     let text = entry.sign(signer);
-    inner.transfer.write(&entry_name(name, &digest, &signer.public().id()), text.into_bytes())?;
+    inner.transfer()?.write(&entry_name(name, &digest, &signer.public().id()), text.into_bytes())?;
     Ok(true)
 }
 
 /// Writes an object that the cache lacks, or has with wrong bytes.
 fn write_object(inner: &Inner, (size, digest): (u64, Digest), path: &Path) -> Result<bool, Trouble> {
     let name = object_name(&digest);
-    if !locked(&inner.damaged).contains(&digest) && inner.transfer.has(&name, size)? {
+    if !locked(&inner.damaged).contains(&digest) && inner.transfer()?.has(&name, size)? {
         return Ok(false);
     }
-    inner.transfer.upload(&name, path)?;
+    inner.transfer()?.upload(&name, path)?;
     Ok(true)
 }
