@@ -48,6 +48,8 @@
 //! | `<recipe>.lock` beside `<recipe>.toml` | [`lock`], in [`build::lock`] and [`build::update`] |
 //! | `<recipe>.toml` of `adamant init` | [`recipe`], in [`cli`] |
 //! | `~/.cache/adamant/` (or `--store`): objects, stage results, workspaces, roots, notes | [`store`] |
+//! | a cache: `objects/`, `stages/` below its address | [`store::shared`] |
+//! | the two files of `adamant key generate` | [`sign`], in [`cli`] |
 //! | the folder of `adamant vendor`: a store too | [`build::vendor`] |
 //! | `<image>.console.log` of `adamant boot --test` | [`cli`] |
 //!

@@ -40,10 +40,13 @@ use super::{StageKey, Store, StoreError};
 use crate::bucket::{Address, Bucket};
 use crate::digest::Digest;
 use crate::sign::{KeyId, PublicKey, SecretKey};
-use crate::telemetry::Progress;
+use crate::telemetry::{Progress, human_bytes};
 
 /// Things that are asked for at a time: what a request takes is mostly waiting.
 const AT_ONCE: usize = 16;
+
+/// Bytes of one result that take long enough to be told of.
+const TOLD: u64 = 50_000_000;
 
 /// A cache in use.
 pub struct Shared {
@@ -219,6 +222,11 @@ impl Inner {
     }
 
     fn unpack(&self, entry: &Entry, directory: &Path, scratch: &Path) -> Result<bool, Trouble> {
+        let packed = |item: &Item| if let Item::File { packed, .. } = item { packed.size } else { 0 };
+        let bytes: u64 = entry.items.iter().map(packed).sum();
+        if bytes > TOLD {
+            self.health.say(&format!("fetching {} of {}", human_bytes(bytes), entry.stage));
+        }
         for item in &entry.items {
             let target = directory.join(item.path());
             let local = |source| Trouble::Local { path: target.clone(), source };
