@@ -219,9 +219,7 @@ fn remote(kind: Remote, bucket: &str, patience: &Patience) -> object_store::Resu
             for (key, value) in client {
                 builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
             }
-            // Who names an endpoint without TLS means it.
-            let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-            if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
+            if is_plain(builder.get_config_value(&AmazonS3ConfigKey::Endpoint)) {
                 builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), "true");
             }
             Arc::new(builder.build()?)
@@ -238,9 +236,17 @@ fn remote(kind: Remote, bucket: &str, patience: &Patience) -> object_store::Resu
             for (key, value) in client {
                 builder = builder.with_config(AzureConfigKey::Client(key), value);
             }
+            if is_plain(builder.get_config_value(&AzureConfigKey::Endpoint)) {
+                builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), "true");
+            }
             Arc::new(builder.build()?)
         }
     })
+}
+
+/// Who names an endpoint without TLS means it.
+fn is_plain(endpoint: Option<String>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
 }
 
 #[cfg(test)]

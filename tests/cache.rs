@@ -1,6 +1,7 @@
 //! A cache that machines share: one builds and writes to it, another with an empty store and no mirror takes the same
 //! bits from it and runs no script; and whatever a cache does, the build goes on as if there were none.
 
+mod clouds;
 mod directory;
 mod faults;
 mod lies;

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod archive;
+pub mod blobs;
 pub mod executable;
 pub mod host_apt;
 pub mod host_user;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use object_store::{GetResult, ObjectStoreExt, PutPayload, WriteMultipart};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::trouble::{Pace, Trouble};
 use crate::bucket::{Bucket, Patience};
@@ -37,20 +37,32 @@ const PARTS_AT_ONCE: usize = 2;
 /// A bucket with a runtime for its requests. Every call blocks.
 pub(super) struct Transfer {
     bucket: Bucket,
-    runtime: Runtime,
+    /// Its threads drive the requests.
+    handle: Handle,
+    runtime: Option<Runtime>,
     pace: Pace,
+}
+
+impl Drop for Transfer {
+    /// Waits for nothing: a name that is still being looked up, or a mount that hangs, would hold the command up.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Transfer {
     pub(super) fn new(bucket: Bucket) -> std::io::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("cache").enable_all().build()?;
-        Ok(Self { bucket, runtime, pace: Pace::default() })
+        let handle = runtime.handle().clone();
+        Ok(Self { bucket, handle, runtime: Some(runtime), pace: Pace::default() })
     }
 
     /// A small object's bytes; `None` if there is none of that name.
     pub(super) fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, Trouble> {
-        self.runtime.block_on(async {
+        self.handle.block_on(async {
             let Some(answer) = self.ask(name).await? else { return Ok(None) };
             let mut bytes = Vec::new();
             if answer.meta.size > limit as u64 {
@@ -81,7 +93,7 @@ impl Transfer {
         (size, digest): (u64, Digest),
     ) -> Result<bool, Trouble> {
         let local = |source| Trouble::Local { path: target.to_owned(), source };
-        self.runtime.block_on(async {
+        self.handle.block_on(async {
             let Some(answer) = self.ask(name).await? else { return Ok(false) };
             if answer.meta.size != size {
                 return Err(other(name, "it has another size"));
@@ -119,7 +131,7 @@ impl Transfer {
     /// Whether there is an object of that name and size. Its bytes are not looked at.
     pub(super) fn has(&self, name: &str, size: u64) -> Result<bool, Trouble> {
         let path = self.bucket.path(name);
-        match self.runtime.block_on(within(ANSWER, self.bucket.store().head(&path)))? {
+        match self.handle.block_on(within(ANSWER, self.bucket.store().head(&path)))? {
             Ok(found) => Ok(found.size == size),
             // Who may write but not list is told 403 of what is not there.
             Err(object_store::Error::NotFound { .. } | object_store::Error::PermissionDenied { .. }) => Ok(false),
@@ -131,7 +143,7 @@ impl Transfer {
     pub(super) fn write(&self, name: &str, bytes: Vec<u8>) -> Result<(), Trouble> {
         let path = self.bucket.path(name);
         let put = async { self.bucket.store().put(&path, PutPayload::from(bytes)).await };
-        self.runtime.block_on(within(PART, put))?.map(drop).map_err(Trouble::Remote)
+        self.handle.block_on(within(PART, put))?.map(drop).map_err(Trouble::Remote)
     }
 
     /// Writes the file `source` as the object `name`. It appears whole.
@@ -148,7 +160,7 @@ impl Transfer {
             return self.write(name, first);
         }
         let path = self.bucket.path(name);
-        self.runtime.block_on(async {
+        self.handle.block_on(async {
             let upload = within(PART, self.bucket.store().put_multipart(&path)).await?.map_err(Trouble::Remote)?;
             let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
             let mut part = first;
