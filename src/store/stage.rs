@@ -158,8 +158,7 @@ impl Store {
             return Ok(StageResult { path, cached: true });
         }
         self.locking_stage(key, || {
-            let found = self.stage(key).transpose().or_else(|| self.bring_stage(key).transpose()).transpose()?;
-            if let Some(path) = found {
+            if let Some(path) = self.find_stage(key)? {
                 return Ok(StageResult { path, cached: true });
             }
             let workspace = self.workspace()?;

@@ -278,12 +278,20 @@ impl Store {
         }
         at_once(keys, |key| match self.stage(key)? {
             Some(_) => Ok(()),
-            None => self.locking_stage(key, || self.bring_stage(key).map(drop)),
+            None => self.locking_stage(key, || self.find_stage(key).map(drop)),
         })
     }
 
+    /// A result of the store, else of the cache. The caller has locked it.
+    pub(super) fn find_stage(&self, key: &StageKey) -> Result<Option<std::path::PathBuf>, StoreError> {
+        match self.stage(key)? {
+            Some(path) => Ok(Some(path)),
+            None => self.bring_stage(key),
+        }
+    }
+
     /// A result from the cache, published.
-    pub(super) fn bring_stage(&self, key: &StageKey) -> Result<Option<std::path::PathBuf>, StoreError> {
+    fn bring_stage(&self, key: &StageKey) -> Result<Option<std::path::PathBuf>, StoreError> {
         let Some(shared) = self.shared().filter(|shared| !shared.inner.health.is_off()) else { return Ok(None) };
         let workspace = self.workspace()?;
         match shared.bring_stage(key, &workspace.path(), &self.inner.session.fresh_path()) {
