@@ -104,9 +104,7 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         })
     })?;
     fetcher.store().settle()?;
-    if let Some(shared) = fetcher.store().shared() {
-        shared.finish();
-    }
+    CacheArguments::finish(fetcher.store());
     Ok(())
 }
 

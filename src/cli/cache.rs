@@ -93,6 +93,13 @@ impl CacheArguments {
         Ok(())
     }
 
+    /// Says what came, and waits until what is to be written has been written. To be called when the user has the result.
+    pub fn finish(store: &Store) {
+        if let Some(shared) = store.shared() {
+            shared.finish();
+        }
+    }
+
     /// Address, keys that are believed, and the key that signs.
     #[allow(clippy::type_complexity)] // three values for one caller
     fn decide(&self, host: Surroundings) -> Result<Option<(Address, Vec<PublicKey>, Option<SecretKey>)>, Failure> {

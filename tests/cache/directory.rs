@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{
     Commons, PACKAGES, build, build_without_mirror, came, digests, said, said_of_another, warnings, was_there,
@@ -169,4 +169,42 @@ fn keys_and_addresses_that_are_none_are_told_before_anything_is_done() {
     // A key is never written over.
     let again = Ended::of(&mut workshop.adamant(&["key", "generate", commons.path("ci").to_str().unwrap()]));
     again.expect(4, &["cannot make", "File exists"]);
+}
+
+#[test]
+fn two_builds_at_once_bring_each_result_once() {
+    let (Some(first), Some(second)) = (Workshop::new(), Workshop::new()) else { return };
+    let commons = Commons::new(&first);
+    said(&first, &Ended::of(&mut build(&first, &commons.url(), &commons.signing("ci"))));
+    second.write("issue", "another welcome\n");
+    second.write("tiny.lock", &fs::read_to_string(first.path("recipe/tiny.lock")).unwrap());
+    let (url, listing) = (commons.url(), commons.listing("ci"));
+    let start = |out: &str| {
+        let mut command = second.verb("build", &["--json", "--cache", &url, &listing[0], &listing[1]]);
+        command.arg("--out").arg(second.path(out)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let outputs = [start("one"), start("two")].map(|child| child.wait_with_output().unwrap());
+    let brought = outputs.map(|output| {
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        came(&said).0
+    });
+    // The image itself is built by one of them; the other waits for it, or finds it.
+    assert_eq!(brought.iter().sum::<u64>(), PACKAGES + 2, "{brought:?}");
+    assert_eq!(image_in(&second.path("one")), image_in(&second.path("two")));
+    second.assert_store_is_good();
+}
+
+#[test]
+fn a_vendored_folder_is_filled_from_a_cache() {
+    let (Some(first), Some(second)) = (Workshop::new(), Workshop::new()) else { return };
+    let commons = Commons::new(&first);
+    said(&first, &Ended::of(&mut build(&first, &commons.url(), &commons.signing("ci"))));
+    second.write("tiny.lock", &fs::read_to_string(first.path("recipe/tiny.lock")).unwrap());
+    let mirror = format!("http://127.0.0.1:{}/", super::closed_port());
+    let mut command = second.adamant(&["vendor", "vendored", "--mirror", &mirror, "--cache", &commons.url()]);
+    let ended = Ended::of(command.arg(second.recipe()));
+    ended.expect(0, &[&format!("0 results of stages and {PACKAGES} packages came from it")]);
+    let offline = ["build", "recipe/tiny.toml", "--offline", "--store", "vendored", "--out", "out/tiny"];
+    Ended::of(&mut second.adamant(&offline)).expect(0, &[]);
+    assert_eq!(second.image().as_ref(), Some(second.archived.reference()));
 }

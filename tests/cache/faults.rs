@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Commons, PACKAGES, build, build_without_mirror, came, closed_port, said, warnings};
+use super::{Commons, PACKAGES, build, build_without_mirror, came, closed_port, said, said_of_another, warnings};
 use crate::support::object_store::ObjectStore;
 use crate::support::proxy::{Harm, Proxy};
 use crate::support::workshop::{Ended, Workshop};
@@ -117,4 +117,22 @@ fn uploads_that_fail_are_counted_at_the_end_and_fail_nothing() {
     ObjectStore::environment(&mut command, s3.port);
     // Packages were written, and their digests vouch for them.
     assert_eq!(came(&said(&second, &Ended::of(&mut command))), (0, PACKAGES));
+}
+
+#[test]
+fn many_small_results_are_waited_for_side_by_side() {
+    const LATE: Duration = Duration::from_millis(400);
+    let (Some(first), Some(second), Some(s3)) = (Workshop::new(), Workshop::new(), ObjectStore::start()) else {
+        return;
+    };
+    let commons = Commons::new(&first);
+    said(&first, &timed(&first, &s3.url(), s3.port, &commons.signing("ci")).0);
+    let proxy = Proxy::before(s3.port);
+    proxy.harm("", "", Harm::Late(LATE.as_millis() as u64));
+    second.write("issue", "another welcome\n");
+    let (ended, took) = timed(&second, &s3.url(), proxy.port(), &commons.listing("ci"));
+    assert_eq!(came(&said_of_another(&ended)), (PACKAGES + 2, 0));
+    // One after the other they would be waited for this long.
+    let requests = proxy.requests().len() as u32;
+    assert!(requests > 2 * PACKAGES as u32 && took < LATE * requests / 2, "{requests} requests, {took:?}");
 }

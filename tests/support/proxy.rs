@@ -19,6 +19,8 @@ pub enum Harm {
     Truncate(usize),
     /// A tenth of a second passes between single bytes of the body.
     Crawl,
+    /// So many milliseconds pass before the answer.
+    Late(u64),
     /// One bit of this byte of the body is another.
     Flip(usize),
 }
@@ -174,6 +176,9 @@ fn answer(
         && let Some(byte) = body.get_mut(index)
     {
         *byte ^= 1;
+    }
+    if let Some(Harm::Late(milliseconds)) = harm {
+        std::thread::sleep(Duration::from_millis(milliseconds));
     }
     write!(connection, "{head}\r\n")?;
     match harm {
