@@ -19,6 +19,7 @@
 //! | [`apt`] | signed archives, versions, dependency resolution | yes |
 //! | [`lock`] | every package by version and digest, as text | yes |
 //! | [`store`] | objects and stage results on disk, downloads, mirrors | |
+//! | [`bucket`] | directories and object stores by their addresses: what machines share | |
 //! | [`tree`] | a root file system as a value | yes |
 //! | [`rootfs`] | packages to a configured tree: unpack, sandbox, the recipe's edits, normalisation | |
 //! | [`filesystem`] | EROFS, FAT32, cpio: format, writer, reader of each | yes |
@@ -34,6 +35,7 @@
 //! | [`interrupt`] | signals: what must not stay behind | |
 //! | [`cli`] | verbs, text and JSON, exit codes | |
 //! | [`digest`], [`identifier`], [`architecture`] | SHA-256, derived UUIDs, names of architectures | yes |
+//! | [`sign`] | key pairs in files, Ed25519 signatures | yes |
 //! | [`sys`] | system calls that nobody else wraps: all `unsafe` there is | |
 //!
 //! # Every file that adamant writes
@@ -46,6 +48,8 @@
 //! | `<recipe>.lock` beside `<recipe>.toml` | [`lock`], in [`build::lock`] and [`build::update`] |
 //! | `<recipe>.toml` of `adamant init` | [`recipe`], in [`cli`] |
 //! | `~/.cache/adamant/` (or `--store`): objects, stage results, workspaces, roots, notes | [`store`] |
+//! | a cache: `objects/`, `stages/` below its address | [`store::shared`] |
+//! | the two files of `adamant key generate` | [`sign`], in [`cli`] |
 //! | the folder of `adamant vendor`: a store too | [`build::vendor`] |
 //! | `<image>.console.log` of `adamant boot --test` | [`cli`] |
 //!
@@ -59,6 +63,7 @@
 pub mod apt;
 pub mod architecture;
 pub mod boot;
+pub mod bucket;
 pub mod build;
 pub mod cli;
 pub mod diff;
@@ -72,6 +77,7 @@ pub mod lock;
 pub mod manifest;
 pub mod recipe;
 pub mod rootfs;
+pub mod sign;
 pub mod store;
 pub mod sys;
 pub mod telemetry;

@@ -2,6 +2,7 @@
 
 mod apt;
 mod boot;
+mod cache;
 mod cli;
 mod diff;
 mod disk;

@@ -22,6 +22,7 @@ const PURE: &[&str] = &[
     "manifest",
     "oci",
     "recipe",
+    "sign",
     "tree",
     "verify",
     "verity",

@@ -56,6 +56,8 @@ pub const TARGETS: &[Target] = &[
     target("kernel_module", images::kernel_module, 300 * MIB, 100),
     target("command_line", texts::command_line, MIB, 100),
     target("os_release", texts::os_release, MIB, 100),
+    target("cache_entry", texts::cache_entry, 2 * MIB, 400),
+    target("keys", texts::keys, MIB, 100),
     target("changelog", texts::changelog, MIB, 100),
     target("uki", images::uki, 4 * MIB, 100),
     target("gpt", images::gpt, MIB, 100),

@@ -11,7 +11,9 @@ use adamant::lock::{self, Lock};
 use adamant::manifest::{Manifest, parse_checksums, path_from_text, path_to_text};
 use adamant::recipe::{self, Layer, Overrides, Recipe, Sources};
 use adamant::rootfs;
+use adamant::sign::{PublicKey, SecretKey, Signature};
 use adamant::store::mirror::{Mirrors, parse_config, parse_list, parse_sources};
+use adamant::store::shared::entry::{Entry, Item};
 use adamant::tree::{Content, Kind, Metadata, Node, Timestamp, Tree, dump};
 use adamant::verity::RootHash;
 use adamant::vm::{agent, qmp};
@@ -230,6 +232,41 @@ pub fn manifest(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = path_from_text(text);
     }
+}
+
+/// What a cache has of a stage's result: as it is, and with the signature put right.
+pub fn cache_entry(data: &[u8]) {
+    let key = SecretKey::from_random([7; 32]);
+    let listed = [key.public()];
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let value = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix)).unwrap_or_default();
+    let (stage, digest) = (value("stage "), value("key ").parse().unwrap_or(Digest::of(b"")));
+    let _ = Entry::read(data, stage, &digest, &listed);
+    let signed = match text.find("\nsignature ") {
+        Some(end) => &text[..=end],
+        None => text,
+    };
+    let resigned = format!("{signed}signature {} {}\n", key.public().id(), key.sign(signed.as_bytes()));
+    if let Ok(entry) = Entry::read(resigned.as_bytes(), stage, &digest, &listed) {
+        assert_eq!(entry.sign(&key), resigned);
+        for path in entry.items.iter().map(Item::path) {
+            assert!(path.split('/').all(|name| !matches!(name, "" | "." | "..")), "{path}");
+        }
+    }
+}
+
+/// Key files.
+pub fn keys(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(keys) = PublicKey::from_pem(text) {
+        let again: String = keys.iter().flat_map(|key| key.to_pem()).collect();
+        assert_eq!(PublicKey::from_pem(&again), Ok(keys));
+    }
+    if let Ok(key) = SecretKey::from_pem(text) {
+        let again = key.to_pem().and_then(|text| SecretKey::from_pem(&text)).map(|key| key.public());
+        assert_eq!(again, Ok(key.public()));
+    }
+    let _ = text.trim().parse::<Signature>();
 }
 
 /// `SHA256SUMS`.

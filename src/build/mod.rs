@@ -8,7 +8,8 @@
 //!
 //! In: a [`Plan`], a [`Fetcher`] with its store, an output directory. Out: the directory, whole, and a [`Built`].
 //! `unpack`, `configure`, `initrd` and the whole `image` are results in the store, by the digest of everything that they
-//! depend on; an output that is still as it was published is left alone ([`unchanged`]). This module
+//! depend on, or come from a cache that machines share; an output that is still as it was published is left alone
+//! ([`unchanged`]). This module
 //! and `cli` are where the pure stages meet the network and the disk.
 
 pub mod image;

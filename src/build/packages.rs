@@ -52,9 +52,18 @@ pub enum PackagesError {
     Store(#[from] StoreError),
 }
 
-/// Sees to it that the store has the package files.
+/// Sees to it that the store has the package files, or what was in them.
 pub fn fetch(packages: &[LockedPackage], fetcher: &Fetcher, stages: &Stages<'_>) -> Result<(), PackagesError> {
-    let requests: Vec<Request> = packages.iter().map(request).collect();
+    let store = fetcher.store();
+    let keys: Vec<StageKey> = packages.iter().map(unpack_key).collect();
+    store.bring_stages(&keys)?;
+    let mut requests = Vec::new();
+    for (package, key) in packages.iter().zip(&keys) {
+        // Of what another machine has unpacked nobody needs the package.
+        if store.shared().is_none() || store.stage(key)?.is_none() {
+            requests.push(request(package));
+        }
+    }
     fetcher.fetch(&requests, stages.progress())?;
     Ok(())
 }
@@ -68,6 +77,11 @@ pub fn request(package: &LockedPackage) -> Request {
         path: package.path.clone(),
         label: format!("{} {}", package.name, package.version),
     }
+}
+
+/// The key of an unpacked package.
+fn unpack_key(package: &LockedPackage) -> StageKey {
+    StageKey::new(UNPACK).with("deb", package.digest.as_bytes())
 }
 
 /// Unpacks packages that the store has, in parallel, in their order. The second value: whether all were there already.
@@ -89,8 +103,7 @@ fn unpack_one(locked: &LockedPackage, fetcher: &Fetcher) -> Result<(UnpackedPack
     let store = fetcher.store();
     let name = format!("{} {}", locked.name, locked.version);
     let unpack_error = |source| PackagesError::Unpack { package: name.clone(), source };
-    let key = StageKey::new(UNPACK).with("deb", locked.digest.as_bytes());
-    let result = store.build_stage(&key, |directory| {
+    let result = store.build_stage(&unpack_key(locked), |directory| {
         // What lay in the store for long may have changed there, and not every compression would tell.
         store.verify_object(&locked.digest)?;
         deb::unpack(&store.object_path(&locked.digest), &directory.join(DATA)).map_err(unpack_error)?;

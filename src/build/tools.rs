@@ -83,7 +83,9 @@ pub fn tree(tools: &ToolsRecipe, fetcher: &Fetcher, progress: &dyn Progress, now
 
 fn unpacked(lock: &Lock, fetcher: &Fetcher, progress: &dyn Progress) -> Result<PathBuf, ToolsError> {
     let locked = lock.sets.get(lock::SYSTEM).map(Vec::as_slice).unwrap_or_default();
-    let key = locked.iter().fold(StageKey::new("tools"), |key, package| key.with("deb", package.digest.as_bytes()));
+    let key = locked
+        .iter()
+        .fold(StageKey::new("tools").of_this_machine(), |key, package| key.with("deb", package.digest.as_bytes()));
     let result = fetcher.store().build_stage(&key, |directory| {
         let stages = Stages::new(progress);
         packages::fetch(locked, fetcher, &stages)?;
@@ -99,8 +101,9 @@ fn unpacked(lock: &Lock, fetcher: &Fetcher, progress: &dyn Progress) -> Result<P
 /// A lock of today's packages; the same one for a week.
 fn fresh(tools: &ToolsRecipe, fetcher: &Fetcher, now: u64) -> Result<Lock, ToolsError> {
     const FILE: &str = "lock";
-    let key =
-        StageKey::new("tools-lock").with("recipe", tools.recipe.as_bytes()).with("week", &(now / WEEK).to_le_bytes());
+    // What it depends on is on the mirrors, not in its key.
+    let key = StageKey::new("tools-lock").of_this_machine();
+    let key = key.with("recipe", tools.recipe.as_bytes()).with("week", &(now / WEEK).to_le_bytes());
     let result = fetcher.store().build_stage(&key, |directory| {
         let mut sources = Sources::default();
         let document = recipe::parse(tools.name.to_owned(), tools.recipe.to_owned(), &mut sources)

@@ -3,17 +3,19 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use super::lock::now;
-use super::{Failure, FetchArguments, Kind, Output, fetch};
+use super::{CacheArguments, Failure, FetchArguments, Kind, Output, fetch};
 use crate::build::tools::{self, ToolsError};
 use crate::manifest::{self, Manifest};
 use crate::recipe::{CheckKind, State};
-use crate::store::Workspace;
+use crate::store::{Store, Workspace};
+use crate::telemetry::Progress;
 use crate::verify;
 use crate::vm::{self, Check, CheckResult, Disk, Machine, Outcome, Probe, Tools, VmError};
 
@@ -55,6 +57,9 @@ pub struct Arguments {
     /// Where the tools that it needs (QEMU, firmware) come from.
     #[command(flatten)]
     pub fetch: FetchArguments,
+    /// What machines share.
+    #[command(flatten)]
+    pub cache: CacheArguments,
 }
 
 /// Boots the image, for a person or for its checks.
@@ -65,13 +70,26 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         takes_units(&manifest)?;
     }
     let store = arguments.fetch.open_store()?;
+    let progress: Arc<dyn Progress> = fetch::progress(output).into();
+    arguments.cache.attach(&store, arguments.fetch.offline, &progress)?;
+    let result = attend(arguments, output, &manifest, &store, progress.as_ref());
+    CacheArguments::finish(&store);
+    result
+}
+
+fn attend(
+    arguments: &Arguments,
+    output: &Output,
+    manifest: &Manifest,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(), Failure> {
     let workspace = store.workspace()?;
-    let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
-    let progress = fetch::progress(output);
-    let tools = Tools::at(&tools::tree(&tools::VM, &fetcher, progress.as_ref(), now())?)?;
-    let machine = machine(arguments, &manifest, &workspace)?;
+    let fetcher = arguments.fetch.fetcher(store.clone(), arguments.fetch.mirrors()?);
+    let tools = Tools::at(&tools::tree(&tools::VM, &fetcher, progress, now())?)?;
+    let machine = machine(arguments, manifest, &workspace)?;
     if arguments.test {
-        return test(arguments, &manifest, machine, &tools, &workspace, output);
+        return test(arguments, manifest, machine, &tools, &workspace, output);
     }
     let mut guest = machine.start(&tools, &workspace.path(), None)?;
     output.talk("Ctrl-a x ends the machine.");

@@ -1,19 +1,21 @@
 //! `adamant build`: from a recipe to an image.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use super::lock::now;
-use super::{Failure, FetchArguments, Kind, Output, fetch};
+use super::{CacheArguments, Failure, FetchArguments, Kind, Output, fetch};
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
 use crate::build::{self, BuildError, Plan, lock, roots};
 use crate::recipe::{self, Overrides, Recipe, Scripts};
 use crate::rootfs::ConfigureError;
 use crate::rootfs::deb::DebError;
-use crate::telemetry::Event;
+use crate::store::shared::Shared;
+use crate::telemetry::{Event, Progress};
 
 /// Build the image that a recipe describes.
 ///
@@ -26,7 +28,8 @@ Examples:
   adamant build web.toml                         # out/web_1
   adamant build web.toml --version 20261101 --out /srv/images/web
   adamant build web.toml --offline               # from lock and store alone
-  adamant build web.toml --json | jq -r .root_hash")]
+  adamant build web.toml --json | jq -r .root_hash
+  adamant build web.toml --cache s3://team/adamant --cache-key ci.pub   # what CI has built is not built again")]
 pub struct Arguments {
     /// The recipe.
     #[arg(value_name = "RECIPE")]
@@ -40,6 +43,9 @@ pub struct Arguments {
     /// Where packages come from.
     #[command(flatten)]
     pub fetch: FetchArguments,
+    /// What machines share.
+    #[command(flatten)]
+    pub cache: CacheArguments,
 }
 
 /// Builds, with a lock made first where there is none.
@@ -52,11 +58,12 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     // Before anything is fetched.
     build::output::check(&target).map_err(BuildError::from)?;
     let sources = recipe.read_sources()?;
+    let progress: Arc<dyn Progress> = fetch::progress(output).into();
     let store = arguments.fetch.open_store()?;
+    arguments.cache.attach(&store, arguments.fetch.offline, &progress)?;
     // What cannot be removed now is tried again by the next command.
     let _ = store.empty_trash(&build::system::remove_abandoned);
     let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
-    let progress = fetch::progress(output);
     let request = lock::request(&recipe, &sources)?;
     let path = lock::path(&arguments.recipe);
     let locked = match lock::read(&path, &request)? {
@@ -91,9 +98,14 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
             "root_hash": built.root_hash,
             "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
             "cached": built.stages.iter().all(|stage| stage.cached),
+            "shared": fetcher.store().shared().map(Shared::brought).map(|came| {
+                json!({ "stages": came.stages, "packages": came.objects })
+            }),
         })
     })?;
-    Ok(fetcher.store().settle()?)
+    fetcher.store().settle()?;
+    CacheArguments::finish(fetcher.store());
+    Ok(())
 }
 
 /// `out/<name>_<version>`.

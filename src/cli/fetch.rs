@@ -54,7 +54,7 @@ pub(super) fn store_directory(
 }
 
 /// The user's configuration file, then the machine's.
-fn config_files() -> Vec<PathBuf> {
+pub(super) fn config_files() -> Vec<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
     user.into_iter().chain([PathBuf::from("/etc")]).map(|directory| directory.join("adamant/config.toml")).collect()

@@ -10,6 +10,7 @@
 
 pub mod boot;
 pub mod build;
+mod cache;
 pub mod completions;
 pub mod diff;
 pub mod explain;
@@ -18,6 +19,7 @@ pub mod fetch;
 pub mod gc;
 pub mod init;
 pub mod inspect;
+pub mod key;
 pub mod lock;
 pub mod outdated;
 mod output;
@@ -34,6 +36,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::interrupt;
 
+pub use cache::{CacheArguments, CacheError};
 pub use failure::{Failure, Kind};
 pub use output::{Color, Output};
 
@@ -95,6 +98,7 @@ enum Verb {
     Diff(diff::Arguments),
     Explain(explain::Arguments),
     Boot(boot::Arguments),
+    Key(key::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -141,6 +145,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Diff(arguments) => diff::run(&arguments, &output),
         Verb::Explain(arguments) => explain::run(&arguments, &output),
         Verb::Boot(arguments) => boot::run(&arguments, &output),
+        Verb::Key(arguments) => key::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &mut Cli::command(), &output),
     };
     interrupt::wait_if_interrupted();

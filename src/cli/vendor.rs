@@ -1,17 +1,18 @@
 //! `adamant vendor`: everything that a build needs, to be taken where there is no network.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, FetchArguments, Kind, Output, fetch};
+use super::{CacheArguments, Failure, FetchArguments, Kind, Output, fetch};
 use crate::build::vendor::{self, VendorError};
 use crate::build::{lock, tools};
 use crate::lock::{Lock, LockedPackage};
 use crate::recipe::{self, Overrides};
 use crate::store::Amount;
-use crate::telemetry::human_bytes;
+use crate::telemetry::{Progress, human_bytes};
 
 /// Write all packages that locks name into a folder, for builds without a network.
 ///
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// Where packages come from.
     #[command(flatten)]
     pub fetch: FetchArguments,
+    /// What machines share.
+    #[command(flatten)]
+    pub cache: CacheArguments,
 }
 
 /// Writes the folder.
@@ -46,8 +50,10 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     }
     let wanted: Vec<LockedPackage> = locks.iter().flat_map(|lock| lock.sets.values().flatten().cloned()).collect();
     let from = arguments.fetch.open_store()?;
+    let progress: Arc<dyn Progress> = fetch::progress(output).into();
     let into = arguments.fetch.fetcher(vendor::open(&arguments.directory)?, arguments.fetch.mirrors()?);
-    let vendored = vendor::vendor(&wanted, &from, &into, fetch::progress(output).as_ref())?;
+    arguments.cache.attach(into.store(), arguments.fetch.offline, &progress)?;
+    let vendored = vendor::vendor(&wanted, &from, &into, progress.as_ref())?;
     let parts = [vendored.present, vendored.copied, vendored.fetched];
     let count: u64 = parts.iter().map(|part| part.count).sum();
     let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
@@ -63,7 +69,9 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
             "copied": amount(vendored.copied),
             "fetched": amount(vendored.fetched),
         })
-    })
+    })?;
+    CacheArguments::finish(into.store());
+    Ok(())
 }
 
 /// The lock at `path`, or the one of the recipe there, which must fit it.

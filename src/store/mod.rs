@@ -36,13 +36,15 @@ pub mod mirror;
 mod object;
 mod root;
 mod session;
+pub mod shared;
 mod stage;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use self::layout::{Layout, LayoutError};
 use self::session::Session;
+use self::shared::Shared;
 
 pub use self::collect::{Amount, Collected, Limits, Usage};
 pub use self::error::StoreError;
@@ -65,6 +67,8 @@ struct Inner {
     boot: Option<String>,
     /// Seals of this boot that `settle` is to make lasting.
     unsettled: Mutex<Vec<PathBuf>>,
+    /// Asked for what is not here.
+    shared: OnceLock<Shared>,
 }
 
 impl Store {
@@ -80,7 +84,8 @@ impl Store {
         })?;
         let session = Session::begin(&layout).map_err(failed)?;
         let boot = stage::boot_identity();
-        Ok(Self { inner: Arc::new(Inner { layout, session, boot, unsettled: Mutex::default() }) })
+        let (unsettled, shared) = (Mutex::default(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { layout, session, boot, unsettled, shared }) })
     }
 
     /// The store's directory, absolute.

@@ -23,6 +23,7 @@ use crate::digest::{Digest, Hasher};
 pub struct StageKey {
     name: &'static str,
     inputs: Hasher,
+    local: bool,
 }
 
 impl StageKey {
@@ -34,7 +35,7 @@ impl StageKey {
         inputs.update(name.as_bytes());
         inputs.update(b"\0");
         inputs.update(env!("ADAMANT_STAGE_SOURCE").as_bytes());
-        Self { name, inputs }
+        Self { name, inputs, local: false }
     }
 
     /// The key with one more input. Label and length go into the digest too, so no two lists of inputs run together.
@@ -44,6 +45,17 @@ impl StageKey {
             self.inputs.update(part);
         }
         self
+    }
+
+    /// The key of a result that stays on this machine: not to be had from a cache that others write to, nor written there.
+    pub fn of_this_machine(mut self) -> Self {
+        self.local = true;
+        self
+    }
+
+    /// Whether the result stays on this machine.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     /// The stage's name.
@@ -145,17 +157,29 @@ impl Store {
         if let Some(path) = self.stage(key)? {
             return Ok(StageResult { path, cached: true });
         }
-        let lock_path = self.layout().stage_locks().join(format!("{}-{}", key.name(), key.digest()));
-        let lock = LockFile::exclusive(&lock_path).map_err(StoreError::write(&lock_path))?;
-        let result = match self.stage(key)? {
-            Some(path) => Ok(StageResult { path, cached: true }),
-            None => {
-                let workspace = self.workspace()?;
-                build(&workspace.path())
-                    .and_then(|()| Ok(self.publish_stage(key, workspace)?))
-                    .map(|path| StageResult { path, cached: false })
+        self.locking_stage(key, || {
+            if let Some(path) = self.find_stage(key)? {
+                return Ok(StageResult { path, cached: true });
             }
-        };
+            let workspace = self.workspace()?;
+            build(&workspace.path())?;
+            let path = self.publish_stage(key, workspace)?;
+            if let Some(shared) = self.shared() {
+                shared.offer_stage(key, &path, self.inner.session.fresh_path());
+            }
+            Ok(StageResult { path, cached: false })
+        })
+    }
+
+    /// Does `work` while no other process makes this result.
+    pub(super) fn locking_stage<T, E: From<StoreError>>(
+        &self,
+        key: &StageKey,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let path = self.layout().stage_locks().join(format!("{}-{}", key.name(), key.digest()));
+        let lock = LockFile::exclusive(&path).map_err(StoreError::write(&path))?;
+        let result = work();
         let _ = lock.remove(); // one that stays is taken again the next time
         result
     }
@@ -218,7 +242,7 @@ impl Store {
         layout::write_file(&fresh, bytes).and_then(|()| fs::rename(&fresh, &path)).map_err(StoreError::write(&path))
     }
 
-    fn publish_stage(&self, key: &StageKey, workspace: Workspace) -> Result<PathBuf, StoreError> {
+    pub(super) fn publish_stage(&self, key: &StageKey, workspace: Workspace) -> Result<PathBuf, StoreError> {
         let place = self.stage_place(key);
         match &self.inner.boot {
             Some(boot) => self.write_seal(&workspace.place.join("seal"), &format!("boot {boot}\n"))?,

@@ -40,7 +40,7 @@ macro_rules! survives {
 
 survives! {
     recipe config apt_sources identifiers openpgp_keys in_release release control packages relations lock deb deb_tar
-    deb_index accounts units tree_dump erofs fat cpio verity elf kernel_module command_line os_release changelog uki gpt
+    deb_index accounts units tree_dump erofs fat cpio verity elf kernel_module command_line os_release cache_entry keys changelog uki gpt
     manifest checksums guest
 }
 

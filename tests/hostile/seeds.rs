@@ -4,9 +4,12 @@ use std::io::{Cursor, Write};
 use std::num::NonZeroUsize;
 
 use adamant::boot::command_line;
+use adamant::digest::Digest;
 use adamant::filesystem::erofs::{self, Compression};
 use adamant::filesystem::{cpio, fat};
 use adamant::identifier::Uuid;
+use adamant::sign::SecretKey;
+use adamant::store::shared::entry::{Entry, Item, Packed, Packing};
 use adamant::tree::{Content, DeviceNumber, Kind, Metadata, Node, Timestamp, Tree, dump};
 use adamant::verity::{self, RootHash};
 
@@ -55,6 +58,8 @@ pub fn of(name: &str) -> Vec<Vec<u8>> {
         "os_release" => {
             texts(&["a b\nPRETTY_NAME=\"Debian GNU/Linux 13\"\nID=debian\nIMAGE_ID='x'\nVERSION_ID=\"1\\\"3\"\n"])
         }
+        "cache_entry" => vec![cache_entry()],
+        "keys" => keys(),
         "changelog" => texts(&[
             "a (2-1) trixie-security; urgency=medium\n\n  * CVE-2026-12345: x\n\n -- A <a@b>  Sat, 24 Jan 2026 10:00:00 +0100\n\n\
              a (1-1) unstable; urgency=low\n\n  * First.\n\n -- A <a@b>  Fri, 23 Jan 2026 10:00:00 +0100\n",
@@ -434,4 +439,26 @@ fn signed_seeds_are_believed() {
     for signed in [signed.as_bytes(), include_bytes!("../../fuzz/InRelease")] {
         adamant::apt::openpgp::verify_cleartext(signed, &keyring, crate::support::archive::NOW).unwrap();
     }
+}
+
+fn cache_entry() -> Vec<u8> {
+    let digest = Digest::of(b"x");
+    let packed = |packing| Packed { packing, size: 7, digest };
+    let file = |path: &str, packing| {
+        let (path, packed) = (path.to_owned(), packed(packing));
+        Item::File { path, size: 7, digest, packed }
+    };
+    let items = vec![
+        Item::Directory { path: "sandbox".to_owned() },
+        file("sandbox/pack", Packing::Zstd),
+        file("sandbox/result.json", Packing::Plain),
+    ];
+    let entry = Entry { stage: "configure".to_owned(), key: digest, items };
+    entry.sign(&SecretKey::from_random([7; 32])).into_bytes()
+}
+
+fn keys() -> Vec<Vec<u8>> {
+    let key = SecretKey::from_random([7; 32]);
+    let public = key.public().to_pem().unwrap();
+    texts(&[&key.to_pem().unwrap(), &public, &format!("{public}{public}"), &key.sign(b"x").to_string()])
 }

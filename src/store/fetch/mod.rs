@@ -1,4 +1,5 @@
-//! Fetching files that are named by digest: from the store if it has them, else from a mirror, in parallel.
+//! Fetching files that are named by digest: from the store if it has them, else from a cache that
+//! machines share, else from a mirror, in parallel.
 //!
 //! Flows in: [`Request`]s. Flows out: objects in the store, events for who watches.
 //!
@@ -115,6 +116,21 @@ impl Fetcher {
     /// At the first error that concerns more than one file (no connection, a full disk) all transfers stop; files that
     /// the mirror does not have are named all together.
     pub fn fetch(&self, requests: &[Request], progress: &dyn Progress) -> Result<Vec<PathBuf>, FetchError> {
+        let mut absent = self.absent(requests)?;
+        if let Some(shared) = self.store.shared().filter(|_| !self.options.offline && !absent.is_empty()) {
+            let wanted: Vec<(u64, Digest)> = absent.iter().map(|request| (request.size, request.digest)).collect();
+            self.store.bring_objects(&wanted)?;
+            absent = self.absent(&absent)?;
+            self.bring(absent.clone(), progress)?;
+            absent.iter().for_each(|one| shared.offer_object(one.digest, &self.store.object_path(&one.digest)));
+        } else {
+            self.bring(absent, progress)?;
+        }
+        Ok(requests.iter().map(|request| self.store.object_path(&request.digest)).collect())
+    }
+
+    /// What the store lacks, each once.
+    fn absent(&self, requests: &[Request]) -> Result<Vec<Request>, StoreError> {
         let mut seen = BTreeSet::new();
         let mut absent = Vec::new();
         for request in requests {
@@ -122,10 +138,7 @@ impl Fetcher {
                 absent.push(request.clone());
             }
         }
-        if !absent.is_empty() {
-            self.bring(absent, progress)?;
-        }
-        Ok(requests.iter().map(|request| self.store.object_path(&request.digest)).collect())
+        Ok(absent)
     }
 
     /// A file's bytes, at most `limit`. With its digest and size known, it is kept in the store; without, it comes from
@@ -143,11 +156,13 @@ impl Fetcher {
         }
         let request =
             Request { digest, size, repository: repository.to_owned(), path: path.to_owned(), label: path.to_owned() };
-        self.fetch(std::slice::from_ref(&request), &crate::telemetry::Silent)?;
+        // An index of each day is nothing for a cache of packages.
+        let silent = &crate::telemetry::Silent;
+        self.bring(self.absent(std::slice::from_ref(&request))?, silent)?;
         match self.store.read_object(&digest, size) {
             // Moved aside now: fetched anew.
             Err(StoreError::Corrupt { .. }) => {
-                self.fetch(&[request], &crate::telemetry::Silent)?;
+                self.bring(vec![request], silent)?;
                 Ok(self.store.read_object(&digest, size)?)
             }
             result => Ok(result?),
@@ -166,6 +181,9 @@ impl Fetcher {
     }
 
     fn bring(&self, mut absent: Vec<Request>, progress: &dyn Progress) -> Result<(), FetchError> {
+        if absent.is_empty() {
+            return Ok(());
+        }
         if self.options.offline {
             return Err(FetchError::Offline { files: absent.into_iter().map(|request| request.label).collect() });
         }

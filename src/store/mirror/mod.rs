@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 
 pub use self::apt_sources::{AptSource, parse_list, parse_sources};
-pub use self::config::{Config, ConfigError, parse_config};
+pub use self::config::{CacheConfig, Config, ConfigError, parse_config};
 
 /// The repository that Debian's releases, updates and backports are in.
 pub const DEBIAN: &str = "debian";
