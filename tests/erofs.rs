@@ -1,15 +1,16 @@
 //! EROFS images: what the kernel, fsck.erofs and our own reader make of what we write.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Cursor, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use adamant::digest::Digest;
-use adamant::filesystem::erofs::{Compression, Options, Reader, WriteError, write};
-use adamant::tree::{DeviceNumber, Kind, ReadAt, Tree, scan};
+use adamant::filesystem::erofs::{Compression, Options, Reader, SegmentCache, WriteError, write, write_with};
+use adamant::tree::{Content, DeviceNumber, Kind, Metadata, Node, ReadAt, Tree, scan};
 
 use crate::support::oracle::{oracle, root, run};
 use crate::support::torture::{self, Builder, Scale, differences};
@@ -70,6 +71,80 @@ fn our_reader_gives_back_the_torture_tree() {
         let found = read(image(&tree, &options));
         assert_eq!(differences(&tree, &found), [""; 0], "{options:?}");
     }
+}
+
+/// Keeps values in memory.
+#[derive(Default)]
+struct Memory(Mutex<BTreeMap<Digest, Vec<u8>>>);
+
+impl SegmentCache for Memory {
+    fn get(&self, key: &Digest) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().get(key).cloned()
+    }
+
+    fn put(&self, key: &Digest, value: &[u8]) {
+        self.0.lock().unwrap().insert(*key, value.to_vec());
+    }
+}
+
+/// The same tree, whose contents know their digests.
+fn with_digests(mut tree: Tree) -> Tree {
+    let ids: Vec<_> = tree.walk().map(|(_, id)| id).collect();
+    for id in ids {
+        if let Kind::File(content) = &mut tree.node_mut(id).kind {
+            *content = content.clone().with_digest(content.digest().unwrap());
+        }
+    }
+    tree
+}
+
+#[test]
+fn an_image_is_the_same_with_a_cache_that_has_nothing_all_or_a_part() {
+    let bytes = |tree: &Tree, options: &Options, cache: &Memory| {
+        let mut image = Cursor::new(Vec::new());
+        write_with(tree, options, cache, &mut image).unwrap();
+        Digest::of(image.get_ref())
+    };
+    let tree = torture::tree(Scale::SMALL);
+    let known = with_digests(tree.clone());
+    for options in all_options() {
+        let one = Options { workers: NonZeroUsize::MIN, ..options.clone() };
+        let expected = Digest::of_reader(&mut rewound(image(&tree, &options))).unwrap().0;
+        let cache = Memory::default();
+        for options in [&options, &one] {
+            assert_eq!(bytes(&tree, options, &cache), expected, "{options:?}");
+            let kept = cache.0.lock().unwrap().len();
+            assert_eq!(bytes(&known, options, &cache), expected, "{options:?}");
+            assert_eq!(cache.0.lock().unwrap().len(), kept, "{options:?}: something was compressed again");
+            assert_eq!(kept == 0, options.compression == Compression::None);
+        }
+        let mut number = 0;
+        cache.0.lock().unwrap().retain(|_, _| {
+            number += 1;
+            number % 2 == 0
+        });
+        assert_eq!(bytes(&known, &options, &cache), expected, "{options:?}");
+        // What is no value of a segment is passed over.
+        cache.0.lock().unwrap().values_mut().filter(|value| value.len() > 1).for_each(|value| value.truncate(5));
+        assert_eq!(bytes(&known, &options, &cache), expected, "{options:?}");
+    }
+}
+
+#[test]
+fn bytes_that_are_not_those_of_their_digest_are_refused() {
+    for size in [100, 100_000] {
+        let mut tree = Tree::default();
+        let content = Content::from_bytes(vec![b'x'; size]).with_digest(Digest::of(&vec![b'y'; size]));
+        let node = Node { metadata: Metadata::with_mode(0o644), kind: Kind::File(content) };
+        tree.insert(b"damaged", node).unwrap();
+        let written = write_with(&tree, &Options::default(), &Memory::default(), &mut Cursor::new(Vec::new()));
+        assert!(matches!(written, Err(WriteError::Read { path, .. }) if path == b"damaged"), "{size}");
+    }
+}
+
+fn rewound(mut file: File) -> File {
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod bits;
 mod full_disk;
+mod increments;
 mod interrupted;
 mod machine;
 mod mirror;

@@ -11,15 +11,15 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Plan;
 use super::stages::Stages;
 use crate::architecture::Architecture;
 use crate::boot::{command_line, uki};
 use crate::disk;
-use crate::filesystem::erofs;
+use crate::filesystem::erofs::{self, SegmentCache};
 use crate::identifier::Seed;
 use crate::tree::{Content, Timestamp, Tree, TreeError};
 use crate::verity::{self, RootHash};
@@ -48,8 +48,8 @@ pub struct Parts<'a> {
     pub arguments: &'a [String],
     /// The time of everything that has one.
     pub epoch: i64,
-    /// Threads that compress; no byte depends on it.
-    pub workers: NonZeroUsize,
+    /// How the root file system is written: see [`options`].
+    pub root: erofs::Options,
 }
 
 /// An image, ready to be written.
@@ -105,10 +105,31 @@ pub fn seed(name: &str, version: &str, architecture: Architecture) -> Seed {
     Seed::new(&["adamant image", name, version, architecture.row().name])
 }
 
-/// Makes the image; the bytes of its two large partitions are kept in `workspace`.
-pub fn assemble(parts: &Parts<'_>, workspace: &Path, stages: &Stages<'_>) -> Result<Image, ImageError> {
+/// How the root file system of `plan` is written, for the kernel `uname`.
+pub fn options(plan: &Plan<'_>, uname: &str) -> erofs::Options {
+    let recipe = plan.recipe;
+    let seed = seed(&recipe.name.value, &recipe.version.value, recipe.architecture);
+    erofs::Options {
+        uuid: *seed.uuid(b"root file-system-uuid").as_bytes(),
+        label: b"root".to_vec(),
+        build_time: plan.epoch,
+        workers: plan.workers,
+        compression: compression(uname),
+        ..erofs::Options::default()
+    }
+}
+
+/// Makes the image; the bytes of its two large partitions are kept in `workspace`, `segments` has what was compressed
+/// before.
+pub fn assemble(
+    parts: &Parts<'_>,
+    segments: &dyn SegmentCache,
+    workspace: &Path,
+    stages: &Stages<'_>,
+) -> Result<Image, ImageError> {
     let seed = seed(parts.name, parts.version, parts.architecture);
-    let root = stages.run("root file system", || Ok::<_, ImageError>((write_root(parts, &seed, workspace)?, false)))?;
+    let root =
+        stages.run("root file system", || Ok::<_, ImageError>((write_root(parts, segments, workspace)?, false)))?;
     let salt = seed.bytes(b"verity-salt");
     let (root_hash, hashes) =
         stages.run("verity", || Ok::<_, ImageError>((write_hashes(&root, salt, &seed, workspace)?, false)))?;
@@ -135,19 +156,11 @@ pub fn assemble(parts: &Parts<'_>, workspace: &Path, stages: &Stages<'_>) -> Res
     Ok(Image { disk, uki, root_hash, data_size, salt, command_line })
 }
 
-fn write_root(parts: &Parts<'_>, seed: &Seed, workspace: &Path) -> Result<Content, ImageError> {
-    let options = erofs::Options {
-        uuid: *seed.uuid(b"root file-system-uuid").as_bytes(),
-        label: b"root".to_vec(),
-        build_time: parts.epoch,
-        workers: parts.workers,
-        compression: compression(parts.uname),
-        ..erofs::Options::default()
-    };
+fn write_root(parts: &Parts<'_>, segments: &dyn SegmentCache, workspace: &Path) -> Result<Content, ImageError> {
     let path = workspace.join("root.erofs");
     let write = |source| ImageError::Write { path: path.clone(), source };
     let mut file = create(&path).map_err(write)?;
-    erofs::write(parts.tree, &options, &mut file)?;
+    erofs::write_with(parts.tree, &parts.root, segments, &mut file)?;
     content(file, write)
 }
 

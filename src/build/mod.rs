@@ -1,15 +1,15 @@
 //! The arrow from a recipe to an image: the stages in their order.
 //!
 //! ```text
-//! recipe ── lock ──> fetch ──> unpack ─┬─> configure (sandbox) ──> recipe's own files ──> normalise ─┐
-//!                                      └─> initrd ──────────────────────────────────────────────────┤
-//!                                                                EROFS ──> verity ──> UKI ──> disk <─┘
+//! recipe ── lock ──> fetch ──> unpack ─┬─> configure (sandbox) ──> normalise ──> compress ──> recipe's files ─┐
+//!                                      └─> initrd ────────────────────────────────────────────────────────────┤
+//!                                                                         EROFS ──> verity ──> UKI ──> disk <──┘
 //! ```
 //!
 //! In: a [`Plan`], a [`Fetcher`] with its store, an output directory. Out: the directory, whole, and a [`Built`].
-//! `unpack`, `configure`, `initrd` and the whole `image` are results in the store, by the digest of everything that they
-//! depend on, or come from a cache that machines share; an output that is still as it was published is left alone
-//! ([`unchanged`]). This module
+//! `unpack`, `configure`, `initrd`, `compress` and the whole `image` are results in the store, by the digest of everything
+//! that they depend on, or come from a cache that machines share: after a change of a file in the recipe, only what comes
+//! after `compress` is done. An output that is still as it was published is left alone ([`unchanged`]). This module
 //! and `cli` are where the pure stages meet the network and the disk.
 
 pub mod image;
@@ -20,6 +20,7 @@ pub mod outdated;
 pub mod output;
 pub mod packages;
 pub mod roots;
+pub mod segments;
 pub mod stages;
 pub mod system;
 pub mod tools;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use self::origins::Origins;
 use self::output::{Output, OutputError};
 use self::packages::PackagesError;
+use self::segments::Segments;
 use self::stages::{Stage, Stages};
 use crate::boot::initrd::InitrdError;
 use crate::digest::Digest;
@@ -190,7 +192,7 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     let stages = Stages::new(progress);
     let store = fetcher.store();
     let key = key(plan);
-    let made = store.build_stage(&key, |directory| make(plan, directory, fetcher, &stages))?;
+    let made = store.build_stage(&key, |directory| make(plan, &key.digest(), directory, fetcher, &stages))?;
     let damaged = |source| BuildError::Damaged { directory: made.directory().to_owned(), source };
     let facts = fs::read(made.path.join(FACTS)).and_then(|text| Ok(serde_json::from_slice::<Facts>(&text)?));
     let facts = facts.map_err(damaged)?;
@@ -233,8 +235,14 @@ fn key(plan: &Plan<'_>) -> StageKey {
         .with("epoch", &plan.epoch.to_le_bytes())
 }
 
-/// Makes the image of `plan`, in the empty directory `directory`.
-fn make(plan: &Plan<'_>, directory: &Path, fetcher: &Fetcher, stages: &Stages<'_>) -> Result<(), BuildError> {
+/// Makes the image of `plan`, which has the key `key`, in the empty directory `directory`.
+fn make(
+    plan: &Plan<'_>,
+    key: &Digest,
+    directory: &Path,
+    fetcher: &Fetcher,
+    stages: &Stages<'_>,
+) -> Result<(), BuildError> {
     let store = fetcher.store();
     let set = |name: &'static str| plan.lock.sets.get(name).map(Vec::as_slice);
     let system_set = set(lock::SYSTEM).ok_or(BuildError::NoSet(lock::SYSTEM))?;
@@ -256,9 +264,12 @@ fn make(plan: &Plan<'_>, directory: &Path, fetcher: &Fetcher, stages: &Stages<'_
         || stages.run("configure", || system::configured(system_set, system_packages, plan, store, stages)),
         || stages.run("initrd", || kernel::initrd(&sources, plan, store)),
     );
-    let (mut tree, (initrd, stub)) = (configured?, initrd?);
+    let ((mut tree, configured), (initrd, stub)) = (configured?, initrd?);
     let kernel = kernel::find(&tree)?;
     let mut origins = Origins::configured(&tree, system_packages);
+    system::normalise(&mut tree, plan, &mut origins)?;
+    let options = image::options(plan, &kernel.release);
+    stages.run("compress", || Ok::<_, BuildError>(((), segments::compress(&tree, &configured, &options, store)?)))?;
     system::finish(&mut tree, plan, &mut origins)?;
 
     let workspace = store.workspace()?;
@@ -275,9 +286,12 @@ fn make(plan: &Plan<'_>, directory: &Path, fetcher: &Fetcher, stages: &Stages<'_
         initrd,
         arguments: &arguments,
         epoch: plan.epoch,
-        workers: plan.workers,
+        root: options,
     };
-    let image = image::assemble(&parts, &workspace.path(), stages)?;
+    let recorded = workspace.path().join("segments");
+    let segments = Segments::open(store, &recorded)?;
+    let image = image::assemble(&parts, &segments, &workspace.path(), stages)?;
+    segments::keep(segments, &recorded, key, store)?;
     let files = directory.join(FILES);
     let workspace_error = |path: &Path| {
         let path = path.to_owned();

@@ -6,6 +6,7 @@ use super::origins::Origins;
 use super::stages::Stages;
 use super::{BuildError, Plan};
 use crate::boot::state;
+use crate::digest::Digest;
 use crate::lock::LockedPackage;
 use crate::manifest::Step;
 use crate::rootfs::deb::UnpackedPackage;
@@ -16,14 +17,14 @@ use crate::tree::{Timestamp, Tree};
 /// The store's workspaces are one directory; the sandbox's lies in it, so that it can be emptied by itself.
 const SANDBOX: &str = "sandbox";
 
-/// The tree of the packages, their scripts run; from the store if they were configured before.
+/// The tree of the packages, their scripts run, and the key of that stage; from the store if they were configured before.
 pub fn configured(
     locked: &[LockedPackage],
     packages: &[UnpackedPackage],
     plan: &Plan<'_>,
     store: &Store,
     stages: &Stages<'_>,
-) -> Result<(Tree, bool), BuildError> {
+) -> Result<((Tree, Digest), bool), BuildError> {
     let files = rootfs::system::files_before_configure(plan.recipe);
     let mut key = StageKey::new("configure").with("epoch", &plan.epoch.to_le_bytes());
     for package in locked {
@@ -60,25 +61,35 @@ pub fn configured(
         true => BuildError::DamagedTree { directory: result.directory().to_owned(), source },
         false => source.into(),
     })?;
-    Ok((tree, result.cached))
+    Ok(((tree, key.digest()), result.cached))
 }
 
-/// Does to the configured `tree` what the recipe says, and takes away what is random or of this build only. `origins`
-/// takes note of what each step writes.
+/// Takes away from the configured `tree` what is random or of this build only. `origins` takes note of it.
+pub fn normalise(tree: &mut Tree, plan: &Plan<'_>, origins: &mut Origins) -> Result<(), BuildError> {
+    noted(Step::Normalise, tree, origins, |tree| Ok(rootfs::normalise(tree, plan.epoch)?))
+}
+
+/// Does to the normalised `tree` what the recipe says. `origins` takes note of what each step writes.
 pub fn finish(tree: &mut Tree, plan: &Plan<'_>, origins: &mut Origins) -> Result<(), BuildError> {
     let (recipe, epoch) = (plan.recipe, Timestamp::from_seconds(plan.epoch));
-    let mut step = |step: Step, apply: &dyn Fn(&mut Tree) -> Result<(), BuildError>| {
-        let before = tree.clone();
-        apply(tree)?;
-        origins.note(step, &before, tree);
-        Ok::<_, BuildError>(())
-    };
-    step(Step::Normalise, &|tree| Ok(rootfs::normalise(tree, plan.epoch)?))?;
+    let mut step = |step: Step, apply: &dyn Fn(&mut Tree) -> Result<(), BuildError>| noted(step, tree, origins, apply);
     step(Step::Settings, &|tree| Ok(rootfs::system::apply(tree, recipe, epoch)?))?;
     step(Step::Accounts, &|tree| Ok(rootfs::users::apply(tree, recipe, epoch)?))?;
     step(Step::State, &|tree| Ok(state::apply(tree, recipe.state, epoch)?))?;
     step(Step::Files, &|tree| Ok(rootfs::files::apply(tree, recipe, plan.sources, epoch)?))?;
     step(Step::Units, &|tree| Ok(rootfs::units::apply(tree, recipe, epoch)?))
+}
+
+fn noted(
+    step: Step,
+    tree: &mut Tree,
+    origins: &mut Origins,
+    apply: impl Fn(&mut Tree) -> Result<(), BuildError>,
+) -> Result<(), BuildError> {
+    let before = tree.clone();
+    apply(tree)?;
+    origins.note(step, &before, tree);
+    Ok(())
 }
 
 /// What sandboxes left at `path` for their user ids, removed with all that is there: a workspace of the store, or the

@@ -11,6 +11,7 @@ use super::{CacheArguments, Failure, FetchArguments, Kind, Output, fetch};
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
 use crate::build::{self, BuildError, Plan, lock, roots};
+use crate::filesystem::erofs::WriteError;
 use crate::recipe::{self, Overrides, Recipe, Scripts};
 use crate::rootfs::ConfigureError;
 use crate::rootfs::deb::DebError;
@@ -129,6 +130,11 @@ impl From<BuildError> for Failure {
             BuildError::Configure(error) if ran_out_of_room(&error) => {
                 Self::new(Kind::Environment, BuildError::Configure(error)).hint(
                     "free some room where the store lies, and memory: the tree that scripts run in is in one of them",
+                )
+            }
+            BuildError::Image(ImageError::Erofs(error @ WriteError::Read { .. })) => {
+                Self::new(Kind::Environment, BuildError::Image(error.into())).hint(
+                    "`adamant store verify` finds what was damaged in the store and takes it out; then build again",
                 )
             }
             error => Self::new(build_kind(&error), error),

@@ -11,6 +11,7 @@ use super::gc::amount;
 use super::lock::table;
 use super::{Failure, Kind, Output};
 use crate::build::roots::{self, DamagedResult, Kept};
+use crate::build::segments;
 use crate::store::{Amount, Damage, Store, Usage};
 use crate::telemetry::human_bytes;
 
@@ -33,7 +34,7 @@ impl StoreArguments {
 /// Show what takes the room in the store, or check that it is whole.
 ///
 /// The store keeps packages and indexes by their digests (objects), and results of stages: unpacked packages,
-/// configured trees, initrds. `adamant gc` makes room.
+/// configured trees, initrds, compressed file data, images. `adamant gc` makes room.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -52,7 +53,7 @@ pub struct Arguments {
 /// What to do with a store.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Action {
-    /// Read every object and every unpacked package and check it by its digest. What is damaged is named and taken
+    /// Read every object, every unpacked package and all compressed data, and check them by their digests. What is damaged is named and taken
     /// out, so that it is fetched or built again.
     Verify,
 }
@@ -112,7 +113,8 @@ fn verify(store: &Store, output: &Output) -> Result<(), Failure> {
     let kept = roots::kept(store)?;
     let objects = store.objects()?.len();
     let damages = store.verify()?;
-    let results = roots::verify_unpacked(store)?;
+    let mut results = roots::verify_unpacked(store)?;
+    results.extend(segments::verify(store)?);
     let name = |damage: &Damage| kept.name(&damage.digest).map(str::to_owned);
     let mut lines: Vec<String> = damages
         .iter()

@@ -137,7 +137,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(StoreError::read(&seal)(error)),
         };
-        if text == SETTLED || self.made_in_this_boot(&text) {
+        if self.counts(&text) {
             if text != SETTLED {
                 self.remember_unsettled(seal.clone());
             }
@@ -195,6 +195,34 @@ impl Store {
         let mut results: Vec<(Digest, PathBuf)> = places.into_iter().filter_map(named).collect();
         results.sort();
         Ok(results)
+    }
+
+    /// The results of a stage that count, at most `limit` of those that were used last, the latest first: their keys'
+    /// digests and what the stage filled. That they were looked at is no use of them: see [`Store::note_stage_use`].
+    pub fn recent_stage_results(&self, name: &str, limit: usize) -> Result<Vec<(Digest, PathBuf)>, StoreError> {
+        let used = |path: &Path| fs::metadata(path.with_file_name("seal")).and_then(|metadata| metadata.modified());
+        let mut results: Vec<_> = self
+            .stage_results(name)?
+            .into_iter()
+            .filter_map(|(key, path)| Some((used(&path).ok()?, key, path)))
+            .collect();
+        results.sort_by(|one, other| (other.0, &one.1).cmp(&(one.0, &other.1)));
+        results.truncate(limit);
+        results.retain(|(_, _, path)| {
+            fs::read_to_string(path.with_file_name("seal")).is_ok_and(|text| self.counts(&text))
+        });
+        Ok(results.into_iter().map(|(_, key, path)| (key, path)).collect())
+    }
+
+    /// Notes that this session has used a result that [`Store::recent_stage_results`] gave.
+    pub fn note_stage_use(&self, name: &str, key: &Digest) -> Result<(), StoreError> {
+        let seal = self.layout().stages().join(name).join(key.to_string()).join("seal");
+        let _guard = self.guard_use()?;
+        if let Ok(metadata) = fs::metadata(&seal) {
+            self.remember_unsettled(seal.clone());
+            self.note_use(&seal, metadata.modified().ok());
+        }
+        Ok(())
     }
 
     /// Removes a result that was found damaged; it is built again when it is next needed.
@@ -282,9 +310,10 @@ impl Store {
         self.layout().stages().join(key.name()).join(key.digest().to_string())
     }
 
-    fn made_in_this_boot(&self, seal: &str) -> bool {
+    /// Whether a result with this seal counts: it is on disk, or was made in this boot.
+    fn counts(&self, seal: &str) -> bool {
         let boot = seal.strip_prefix("boot ").and_then(|rest| rest.strip_suffix('\n'));
-        boot.is_some() && boot == self.inner.boot.as_deref()
+        seal == SETTLED || (boot.is_some() && boot == self.inner.boot.as_deref())
     }
 
     fn unsettled(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {

@@ -263,7 +263,8 @@ impl Segment {
         segment
     }
 
-    fn push_plain(&mut self, data: &[u8]) {
+    /// One plain cluster more.
+    pub fn push_plain(&mut self, data: &[u8]) {
         self.blocks.extend_from_slice(data);
         self.blocks.resize(self.blocks.len().next_multiple_of(BLOCK), 0);
         let cluster = Cluster { length: data.len(), blocks: data.len().div_ceil(BLOCK), encoding: Encoding::Plain };

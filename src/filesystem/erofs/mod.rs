@@ -9,7 +9,7 @@
 //! ┌────────────┬─────────────────────────────────────────────┬──────────────┬──────────────────────────────┐
 //! │ 1024: super│ clusters and blocks of files, in tree order,│ full blocks  │ slots of 32 bytes: inode,    │
 //! │ block,     │ then the packed inode: all small files,     │ of large     │ attributes, then index or    │
-//! │ configs    │ one after the other, compressed as one      │ directories  │ inline tail; shared attributes│
+//! │ configs    │ in groups that are compressed apart         │ directories  │ inline tail; shared attributes│
 //! └────────────┴─────────────────────────────────────────────┴──────────────┴──────────────────────────────┘
 //! ```
 //!
@@ -19,6 +19,7 @@
 //!
 //! Needs Linux 6.1 for LZ4, 6.10 for Zstandard, 5.15 without compression.
 
+mod cache;
 mod codec;
 mod compress;
 mod directory;
@@ -30,8 +31,9 @@ mod reader;
 mod writer;
 mod xattr;
 
+pub use cache::SegmentCache;
 pub use reader::{Fault, ReadError, Reader, Unsupported};
-pub use writer::{Summary, WriteError, write};
+pub use writer::{Summary, WriteError, write, write_with};
 pub use xattr::XattrError;
 
 use std::num::NonZeroUsize;

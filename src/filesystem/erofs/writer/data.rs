@@ -9,20 +9,18 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use super::clusters::{self, File, Written};
+use super::pack::Pack;
 use super::survey::{Survey, path_of};
-use super::{Sink, WriteError, chunks};
+use super::{Job, Sink, WriteError, chunks};
 use crate::digest::Digest;
 use crate::filesystem::erofs::index::Extent;
 use crate::filesystem::erofs::parallel::in_order;
 use crate::filesystem::erofs::{Compression, Options};
-use crate::tree::{Content, Kind, ReadAt, Tree};
-
-/// Bytes of small files that stay in memory until they are packed, so that they are read once. Others are read again.
-const KEPT: u64 = 64 << 20;
+use crate::tree::{Content, Kind, Tree};
 
 /// Where a file's bytes went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,12 +63,8 @@ impl Data {
 }
 
 /// Writes the contents of all regular files.
-pub fn write<W: Write>(
-    tree: &Tree,
-    survey: &Survey<'_>,
-    options: &Options,
-    sink: &mut Sink<'_, W>,
-) -> Result<Data, WriteError> {
+pub fn write<W: Write>(job: &Job<'_>, survey: &Survey<'_>, sink: &mut Sink<'_, W>) -> Result<Data, WriteError> {
+    let (tree, options) = (job.tree, job.options);
     let mut data = Data { placed: vec![None; survey.items.len()], packed: None, content: 0, duplicates: 0 };
     let (mut files, mut sparse) = (Vec::new(), Vec::new());
     for (item, survey) in survey.items.iter().enumerate() {
@@ -82,20 +76,20 @@ pub fn write<W: Write>(
             sparse.push((item, content));
         } else {
             let small = options.compression != Compression::None && content.size() <= options.packed_max as u64;
-            files.push(File { item, id: Some(survey.id), content, small });
+            files.push(File { item, id: Some(survey.id), content, small, pack: None });
         }
     }
     let mut originals = large_originals(tree, &files, options)?;
     files.retain(|file| !originals.contains_key(&file.item));
     let mut pack = Pack::default();
-    clusters::write(tree, &files, options, sink, |file, written| match written {
+    clusters::write(job, &files, sink, |file, written| match written {
         Written::Placed(placed) => data.placed[file.item] = Some(placed),
         Written::Duplicate(original) => {
             originals.insert(file.item, original);
         }
-        Written::Small(bytes) => data.placed[file.item] = Some(pack.add(file.content, bytes)),
+        Written::Small { bytes, digest } => data.placed[file.item] = Some(pack.add(file, bytes, digest)),
     })?;
-    pack.write(tree, options, sink, &mut data)?;
+    write_pack(job, pack, sink, &mut data)?;
     for (item, content) in sparse {
         data.placed[item] = Some(chunks::write(tree, survey.items[item].id, content, sink)?);
     }
@@ -139,54 +133,17 @@ fn large_originals(tree: &Tree, files: &[File<'_>], options: &Options) -> Result
     Ok(originals)
 }
 
-/// The packed inode in the making: small files, one after the other.
-#[derive(Default)]
-struct Pack {
-    /// End offset and content of each.
-    parts: Vec<(u64, Content)>,
-    size: u64,
-}
-
-impl Pack {
-    fn add(&mut self, content: &Content, bytes: Vec<u8>) -> Placed {
-        let offset = self.size;
-        let kept = if offset < KEPT { Content::from_bytes(bytes) } else { content.clone() };
-        self.size += content.size();
-        self.parts.push((self.size, kept));
-        Placed::Fragment(offset)
+fn write_pack<W: Write>(job: &Job<'_>, pack: Pack, sink: &mut Sink<'_, W>, data: &mut Data) -> Result<(), WriteError> {
+    let size = pack.size();
+    if size == 0 {
+        return Ok(());
     }
-
-    fn write<W: Write>(
-        self,
-        tree: &Tree,
-        options: &Options,
-        sink: &mut Sink<'_, W>,
-        data: &mut Data,
-    ) -> Result<(), WriteError> {
-        if self.size == 0 {
-            return Ok(());
+    let pack = Arc::new(pack);
+    let content = Content::new(size, pack.clone(), 0);
+    let file = File { item: usize::MAX, id: None, content: &content, small: false, pack: Some(&pack) };
+    clusters::write(job, &[file], sink, |_, written| {
+        if let Written::Placed(placed) = written {
+            data.packed = Some((size, placed));
         }
-        let size = self.size;
-        let content = Content::new(size, Arc::new(self), 0);
-        let file = File { item: usize::MAX, id: None, content: &content, small: false };
-        clusters::write(tree, &[file], options, sink, |_, written| {
-            if let Written::Placed(placed) = written {
-                data.packed = Some((size, placed));
-            }
-        })
-    }
-}
-
-impl ReadAt for Pack {
-    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-        let mut number = self.parts.partition_point(|(end, _)| *end <= offset);
-        while !buffer.is_empty() {
-            let (end, content) = self.parts.get(number).ok_or(io::ErrorKind::UnexpectedEof)?;
-            let count = (end - offset).min(buffer.len() as u64) as usize;
-            let (head, rest) = buffer.split_at_mut(count);
-            content.read_exact_at(head, content.size() - (end - offset))?;
-            (buffer, offset, number) = (rest, offset + count as u64, number + 1);
-        }
-        Ok(())
-    }
+    })
 }

@@ -12,6 +12,7 @@ mod chunks;
 mod clusters;
 mod data;
 mod metadata;
+mod pack;
 mod survey;
 
 use std::io::{self, Seek, SeekFrom, Write};
@@ -19,7 +20,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use super::codec::ZSTD_WINDOW_BITS;
 use super::format::{self, BLOCK, BLOCK_BITS, PCLUSTER_MAX, SUPER_OFFSET, SuperBlock};
 use super::xattr::XattrError;
-use super::{Compression, Options};
+use super::{Compression, Options, SegmentCache};
 use crate::tree::{Tree, show};
 
 /// Why an image could not be written.
@@ -97,12 +98,34 @@ pub struct Summary {
 /// The bytes depend on the tree and the options, but for the number of workers. After an error what stands in `out`
 /// is no image: the super block is written last.
 pub fn write<W: Write + Seek>(tree: &Tree, options: &Options, out: &mut W) -> Result<Summary, WriteError> {
+    write_job(&Job { tree, options, cache: None }, out)
+}
+
+/// Writes the image that [`write`] would write, of what `cache` has as far as it has it, and lets it keep the rest.
+pub fn write_with<W: Write + Seek>(
+    tree: &Tree,
+    options: &Options,
+    cache: &dyn SegmentCache,
+    out: &mut W,
+) -> Result<Summary, WriteError> {
+    write_job(&Job { tree, options, cache: Some(cache) }, out)
+}
+
+/// What there is to do.
+struct Job<'a> {
+    tree: &'a Tree,
+    options: &'a Options,
+    cache: Option<&'a dyn SegmentCache>,
+}
+
+fn write_job<W: Write + Seek>(job: &Job<'_>, out: &mut W) -> Result<Summary, WriteError> {
+    let Job { tree, options, .. } = *job;
     check(options)?;
     let start = out.stream_position().map_err(WriteError::Write)?;
     let survey = survey::Survey::new(tree)?;
     let mut sink = Sink { out, next: 0 };
     sink.append(&[0; BLOCK])?;
-    let data = data::write(tree, &survey, options, &mut sink)?;
+    let data = data::write(job, &survey, &mut sink)?;
     let metadata = metadata::write(tree, &survey, &data, options, &mut sink)?;
     let Sink { out, next: blocks } = sink;
     out.seek(SeekFrom::Start(start)).map_err(WriteError::Write)?;
