@@ -86,6 +86,15 @@ pub struct Built {
     pub stages: Vec<Stage>,
 }
 
+impl Built {
+    /// Whether something was made that takes long to make again, so that it is worth waiting until it is on disk. An image
+    /// of what the store has takes less time to make than to get there.
+    pub fn is_to_be_settled(&self) -> bool {
+        const LONG: [&str; 4] = ["unpack", "configure", "initrd", "compress"];
+        self.stages.iter().any(|stage| !stage.cached && LONG.contains(&stage.name))
+    }
+}
+
 /// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -192,7 +201,8 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     let stages = Stages::new(progress);
     let store = fetcher.store();
     let key = key(plan);
-    let made = store.build_stage(&key, |directory| make(plan, &key.digest(), directory, fetcher, &stages))?;
+    let made =
+        store.build_stage(&key, |directory| make(plan, &key.digest(), directory, output.path(), fetcher, &stages))?;
     let damaged = |source| BuildError::Damaged { directory: made.directory().to_owned(), source };
     let facts = fs::read(made.path.join(FACTS)).and_then(|text| Ok(serde_json::from_slice::<Facts>(&text)?));
     let facts = facts.map_err(damaged)?;
@@ -202,12 +212,16 @@ pub fn build(plan: &Plan<'_>, target: &Path, fetcher: &Fetcher, progress: &dyn P
     }
     if !is_unchanged {
         for (name, digest) in &facts.files {
-            let file = FileAt(made.path.join(FILES).join(name));
+            let (file, target) = (FileAt(made.path.join(FILES).join(name)), output.path().join(name));
+            // The large ones were written while their digests were computed.
+            if !made.cached && target.exists() {
+                continue;
+            }
             let size = fs::metadata(&file.0).map_err(damaged)?.len();
             let content = Content::new(size, Arc::new(file), 0);
             // What was made just now was hashed when it was made.
             let is_whole = || if made.cached { Ok(content.digest()? == *digest) } else { Ok(true) };
-            let (written, is_whole) = rayon::join(|| write_content(&content, &output.path().join(name)), is_whole);
+            let (written, is_whole) = rayon::join(|| write_content(&content, &target), is_whole);
             if !is_whole.map_err(damaged)? {
                 return Err(damaged(io::Error::new(io::ErrorKind::InvalidData, format!("{name} has another digest"))));
             }
@@ -235,11 +249,13 @@ fn key(plan: &Plan<'_>) -> StageKey {
         .with("epoch", &plan.epoch.to_le_bytes())
 }
 
-/// Makes the image of `plan`, which has the key `key`, in the empty directory `directory`.
+/// Makes the image of `plan`, which has the key `key`, in the empty directory `directory`, and its large files in `output`
+/// too.
 fn make(
     plan: &Plan<'_>,
     key: &Digest,
     directory: &Path,
+    output: &Path,
     fetcher: &Fetcher,
     stages: &Stages<'_>,
 ) -> Result<(), BuildError> {
@@ -293,13 +309,9 @@ fn make(
     let image = image::assemble(&parts, &segments, &workspace.path(), stages)?;
     segments::keep(segments, &recorded, key, store)?;
     let files = directory.join(FILES);
-    let workspace_error = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BuildError::Workspace { path, source }
-    };
     fs::create_dir(&files).map_err(workspace_error(&files))?;
-    let (manifest, files) =
-        stages.run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, &files)?, false)))?;
+    let (manifest, files) = stages
+        .run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, [&files, output])?, false)))?;
     let facts =
         Facts { disk: manifest.disk.file.clone(), digest: manifest.digest(), root_hash: image.root_hash, files };
     let path = directory.join(FACTS);
@@ -307,13 +319,18 @@ fn make(
     fs::write(&path, text).map_err(workspace_error(&path))
 }
 
-/// Writes disk, UKI, manifest and checksums into the output; their digests.
+fn workspace_error(path: &Path) -> impl FnOnce(io::Error) -> BuildError + use<> {
+    let path = path.to_owned();
+    move |source| BuildError::Workspace { path, source }
+}
+
+/// Writes disk, UKI, manifest and checksums into the first directory, and disk and UKI into the second; their digests.
 fn write(
     plan: &Plan<'_>,
     parts: &image::Parts<'_>,
     image: &image::Image,
     origins: &Origins,
-    output: &Path,
+    [output, copy]: [&Path; 2],
 ) -> Result<(Manifest, BTreeMap<String, Digest>), BuildError> {
     let seed = image::seed(parts.name, parts.version, parts.architecture);
     let recipe = plan.recipe.record(plan.sources).unwrap_or_default();
@@ -342,8 +359,10 @@ fn write(
         || Manifest::describe(&subject).map_err(BuildError::from),
         || {
             let stem = manifest::file_stem(parts.name, parts.version, parts.architecture);
-            write_content(&image.disk.content, &output.join(format!("{stem}.raw")))?;
-            write_content(&image.uki, &output.join(format!("{stem}.efi")))
+            [output, copy].into_iter().try_for_each(|directory| {
+                write_content(&image.disk.content, &directory.join(format!("{stem}.raw")))?;
+                write_content(&image.uki, &directory.join(format!("{stem}.efi")))
+            })
         },
     );
     written?;

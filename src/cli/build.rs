@@ -1,24 +1,26 @@
 //! `adamant build`: from a recipe to an image.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lock::now;
 use super::{CacheArguments, Failure, FetchArguments, Kind, Output, fetch};
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
-use crate::build::{self, BuildError, Plan, lock, roots};
+use crate::build::{self, BuildError, Built, Plan, lock, roots};
 use crate::filesystem::erofs::WriteError;
 use crate::recipe::{self, Overrides, Recipe, Scripts};
 use crate::rootfs::ConfigureError;
 use crate::rootfs::deb::DebError;
+use crate::store::fetch::Fetcher;
 use crate::store::shared::Shared;
 use crate::telemetry::{Event, Progress};
 
-/// Build the image that a recipe describes.
+/// Build the images that recipes describe.
 ///
 /// Without a lock beside the recipe (`web.lock` for `web.toml`), one is made first; an existing one is never
 /// changed. The output folder appears when it is whole: `<name>_<version>_<arch>.raw`, `.efi`, `manifest.json`
@@ -28,13 +30,14 @@ use crate::telemetry::{Event, Progress};
 Examples:
   adamant build web.toml                         # out/web_1
   adamant build web.toml --version 20261101 --out /srv/images/web
+  adamant build web.toml mail.toml               # what they have in common is done once
   adamant build web.toml --offline               # from lock and store alone
   adamant build web.toml --json | jq -r .root_hash
   adamant build web.toml --cache s3://team/adamant --cache-key ci.pub   # what CI has built is not built again")]
 pub struct Arguments {
-    /// The recipe.
-    #[arg(value_name = "RECIPE")]
-    pub recipe: PathBuf,
+    /// The recipe; or several, built one after the other.
+    #[arg(value_name = "RECIPE", required = true)]
+    pub recipes: Vec<PathBuf>,
     /// Folder for the image: `out/<name>_<version>` unless told otherwise. It must not hold another image.
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -49,28 +52,92 @@ pub struct Arguments {
     pub cache: CacheArguments,
 }
 
-/// Builds, with a lock made first where there is none.
+/// A recipe that is to be built, and where.
+struct Order<'a> {
+    path: &'a Path,
+    recipe: Recipe,
+    target: PathBuf,
+}
+
+/// Builds, with locks made first where there are none.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let recipe = recipe::load(&arguments.recipe, &Overrides { version: arguments.version.clone() })?;
-    if recipe.scripts == Scripts::None {
-        return Err(Failure::new(Kind::Recipe, NotAnImageError { recipe: arguments.recipe.clone() }));
-    }
-    let target = arguments.out.clone().unwrap_or_else(|| default_target(&recipe));
-    // Before anything is fetched.
-    build::output::check(&target).map_err(BuildError::from)?;
-    let sources = recipe.read_sources()?;
+    let orders = orders(arguments)?;
     let progress: Arc<dyn Progress> = fetch::progress(output).into();
     let store = arguments.fetch.open_store()?;
     arguments.cache.attach(&store, arguments.fetch.offline, &progress)?;
     // What cannot be removed now is tried again by the next command.
     let _ = store.empty_trash(&build::system::remove_abandoned);
     let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
-    let request = lock::request(&recipe, &sources)?;
-    let path = lock::path(&arguments.recipe);
+    let mut built: Vec<Built> = Vec::new();
+    for order in &orders {
+        match build(order, &fetcher, progress.as_ref()) {
+            Ok(image) => built.push(image),
+            Err(failure) if orders.len() == 1 => return Err(failure),
+            Err(failure) => {
+                // What is done is done, and told, on standard error: standard output is for the whole.
+                for image in &built {
+                    progress.event(&Event::Message(&format!("built: {}", image.directory.display())));
+                }
+                progress.event(&Event::Message(&format!("while building {}:", order.path.display())));
+                return Err(failure);
+            }
+        }
+    }
+    let text: String = built.iter().map(|image| format!("{}\n", image.directory.display())).collect();
+    output.result(&text, || {
+        let mut object = match built.as_slice() {
+            [image] => image_json(image),
+            images => {
+                json!({ "schema": "adamant.builds/1", "images": images.iter().map(image_json).collect::<Vec<_>>() })
+            }
+        };
+        object["shared"] = fetcher
+            .store()
+            .shared()
+            .map(Shared::brought)
+            .map_or(Value::Null, |came| json!({ "stages": came.stages, "packages": came.objects }));
+        object
+    })?;
+    // The user need not wait for the disk: what is lost in a power failure is built again.
+    if built.iter().any(Built::is_to_be_settled) {
+        fetcher.store().settle()?;
+    }
+    CacheArguments::finish(fetcher.store());
+    Ok(())
+}
+
+/// What is to be built. Mistakes in any recipe are told before the first is built.
+fn orders(arguments: &Arguments) -> Result<Vec<Order<'_>>, Failure> {
+    if arguments.out.is_some() && arguments.recipes.len() > 1 {
+        return Err(Failure::new(Kind::Usage, OneFolderError));
+    }
+    let mut targets = BTreeSet::new();
+    let mut orders = Vec::new();
+    for path in &arguments.recipes {
+        let recipe = recipe::load(path, &Overrides { version: arguments.version.clone() })?;
+        if recipe.scripts == Scripts::None {
+            return Err(Failure::new(Kind::Recipe, NotAnImageError { recipe: path.clone() }));
+        }
+        let target = arguments.out.clone().unwrap_or_else(|| default_target(&recipe));
+        // Before anything is fetched.
+        build::output::check(&target).map_err(BuildError::from)?;
+        if !targets.insert(target.clone()) {
+            return Err(Failure::new(Kind::Recipe, SameNameError { recipe: path.clone(), target }));
+        }
+        orders.push(Order { path, recipe, target });
+    }
+    Ok(orders)
+}
+
+fn build(order: &Order<'_>, fetcher: &Fetcher, progress: &dyn Progress) -> Result<Built, Failure> {
+    let Order { path, recipe, target } = order;
+    let sources = recipe.read_sources()?;
+    let request = lock::request(recipe, &sources)?;
+    let path = lock::path(path);
     let locked = match lock::read(&path, &request)? {
         Some(lock) => lock,
         None => {
-            let lock = lock::make(&request, &fetcher, now())?;
+            let lock = lock::make(&request, fetcher, now())?;
             lock::write(&path, &lock)?;
             progress.event(&Event::Message(&format!("locked: {}", path.display())));
             lock
@@ -78,35 +145,26 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     };
     roots::register(fetcher.store(), &path, &locked)?;
     let plan = Plan {
-        recipe: &recipe,
+        recipe,
         sources: &sources,
         epoch: recipe.epoch.unwrap_or(i64::try_from(locked.epoch).unwrap_or(i64::MAX)),
         lock: &locked,
         workers: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
     };
-    let built = build::build(&plan, &target, &fetcher, progress.as_ref())?;
-    // The user need not wait for the disk: what is lost in a power failure is built again.
-    let text = format!("{}\n", built.directory.display());
-    output.result(&text, || {
-        let stage = |stage: &build::stages::Stage| {
-            json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached })
-        };
-        json!({
-            "schema": "adamant.build/1",
-            "image": built.image,
-            "manifest": built.manifest,
-            "digest": built.digest,
-            "root_hash": built.root_hash,
-            "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
-            "cached": built.stages.iter().all(|stage| stage.cached),
-            "shared": fetcher.store().shared().map(Shared::brought).map(|came| {
-                json!({ "stages": came.stages, "packages": came.objects })
-            }),
-        })
-    })?;
-    fetcher.store().settle()?;
-    CacheArguments::finish(fetcher.store());
-    Ok(())
+    Ok(build::build(&plan, target, fetcher, progress)?)
+}
+
+fn image_json(built: &Built) -> Value {
+    let stage = |stage: &build::stages::Stage| json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached });
+    json!({
+        "schema": "adamant.build/1",
+        "image": built.image,
+        "manifest": built.manifest,
+        "digest": built.digest,
+        "root_hash": built.root_hash,
+        "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
+        "cached": built.stages.iter().all(|stage| stage.cached),
+    })
 }
 
 /// `out/<name>_<version>`.
@@ -119,6 +177,19 @@ fn default_target(recipe: &Recipe) -> PathBuf {
 #[error("{} says scripts = \"none\": it is a tree of unpacked packages, not an image that boots", .recipe.display())]
 struct NotAnImageError {
     recipe: PathBuf,
+}
+
+/// `--out` with several recipes.
+#[derive(Debug, thiserror::Error)]
+#[error("--out names the folder of one image, and there are several recipes; without it each gets its own in out/")]
+struct OneFolderError;
+
+/// Two recipes, one image.
+#[derive(Debug, thiserror::Error)]
+#[error("{} has the name and version of a recipe before it: both would be {}", .recipe.display(), .target.display())]
+struct SameNameError {
+    recipe: PathBuf,
+    target: PathBuf,
 }
 
 impl From<BuildError> for Failure {

@@ -208,6 +208,11 @@ fn clamp_password_days(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError
 
 /// Whether the whole path is what the pattern means.
 fn matches(pattern: &str, path: &TreePath) -> bool {
+    // Most rules are about another place: 60 rules and 10 000 paths are looked at in every build.
+    let literal = &pattern.as_bytes()[..pattern.find('*').unwrap_or(pattern.len())];
+    if !path.starts_with(literal) {
+        return false;
+    }
     let patterns: Vec<&[u8]> = pattern.as_bytes().split(|byte| *byte == b'/').collect();
     let names: Vec<&[u8]> = components(path).collect();
     matches_names(&patterns, &names)

@@ -44,7 +44,8 @@ fn compressed(workshop: &Workshop) -> Vec<PathBuf> {
 
 /// A package with files of every kind that is compressed: small, large, and one of several segments.
 fn library() -> Package {
-    let text = |count: u32| (0..count).map(|line| format!("line {} of it\n", line % 9973 * 7919 % 9973)).collect::<String>();
+    let text =
+        |count: u32| (0..count).map(|line| format!("line {} of it\n", line % 9973 * 7919 % 9973)).collect::<String>();
     let mut package = Package::new("library", "").file("usr/share/library/huge", 0o644, text(600_000));
     for number in 0..40 {
         package = package.file(&format!("usr/share/library/small-{number}"), 0o644, text(500 + number * 41));
@@ -170,4 +171,101 @@ fn a_damaged_file_of_a_package_gets_into_no_image() {
     Ended::of(&mut workshop.adamant(&["store", "verify", "--store", store.to_str().unwrap()])).expect(5, &[]);
     build(&workshop);
     assert_eq!(workshop.image(), Some(from_nothing(&workshop)));
+}
+
+/// Recipes with the same packages and other files and host names, beside the first one.
+fn siblings(workshop: &Workshop, count: usize) -> Vec<String> {
+    let text = fs::read_to_string(workshop.recipe()).unwrap();
+    let lock = Ended::of(&mut workshop.verb("lock", &[]));
+    lock.expect(0, &[]);
+    let sibling = |number: usize| {
+        let name = format!("sibling-{number}");
+        let text =
+            text.replace("name = \"tiny\"", &format!("name = \"{name}\"\n[system]\nhostname = \"host-{number}\""));
+        // Tables follow what belongs to none.
+        let (head, rest) = text.split_once("[system]").unwrap();
+        let (system, rest) = rest.split_once("version =").unwrap();
+        let (own, tables) = rest.split_once("[debian]").unwrap();
+        let text = format!("{head}version ={own}[system]{system}\n[debian]{tables}");
+        workshop.write(&format!("{name}.toml"), &text.replace("source = \"issue\"", &format!("content = \"{name}\"")));
+        fs::copy(workshop.path("recipe/tiny.lock"), workshop.path(&format!("recipe/{name}.lock"))).unwrap();
+        workshop.path(&format!("recipe/{name}.toml")).to_str().unwrap().to_owned()
+    };
+    (0..count).map(sibling).collect()
+}
+
+/// How many results of a stage the store has.
+fn results(workshop: &Workshop, stage: &str) -> usize {
+    fs::read_dir(workshop.path("store/stages").join(stage)).unwrap().count()
+}
+
+#[test]
+fn recipes_that_are_built_together_share_what_they_have_in_common() {
+    let Some(workshop) = workshop() else { return };
+    let recipes = siblings(&workshop, 3);
+    let store = workshop.path("store").to_str().unwrap().to_owned();
+    let url = workshop.server.url();
+    let mut arguments = vec!["build", "--json", "--mirror", &url, "--store", &store];
+    arguments.extend(recipes.iter().map(String::as_str));
+    let built = Ended::of(&mut workshop.adamant(&arguments));
+    built.expect(0, &[]);
+    let built: Value = serde_json::from_str(&built.stdout).unwrap();
+    assert_eq!(built["schema"], "adamant.builds/1");
+    let images = built["images"].as_array().unwrap();
+    let cached: Vec<Vec<(&str, bool)>> = images
+        .iter()
+        .map(|image| {
+            let stages = image["stages"].as_array().unwrap().iter();
+            let mut stages: Vec<_> =
+                stages.map(|stage| (stage["name"].as_str().unwrap(), stage["cached"].as_bool().unwrap())).collect();
+            stages.retain(|(name, _)| ["unpack", "configure", "initrd", "compress"].contains(name));
+            stages.sort_unstable();
+            stages
+        })
+        .collect();
+    let all = |cached: bool| ["compress", "configure", "initrd", "unpack"].map(|name| (name, cached)).to_vec();
+    assert_eq!(cached, [all(false), all(true), all(true)]);
+    assert_eq!((results(&workshop, "configure"), results(&workshop, "image")), (1, 3));
+    // As if each were built alone.
+    for (number, recipe) in recipes.iter().enumerate() {
+        let other = workshop.path("other-store");
+        let out = workshop.path("alone");
+        let mut alone = workshop.adamant(&["build", "--mirror", &url, "--store", other.to_str().unwrap()]);
+        Ended::of(alone.arg("--out").arg(&out).arg(recipe)).expect(0, &[]);
+        let together = crate::support::workshop::image_in(&workshop.path(&format!("out/sibling-{number}_1")));
+        assert_eq!(together, crate::support::workshop::image_in(&out));
+        fs::remove_dir_all(other).unwrap();
+    }
+}
+
+#[test]
+fn recipes_that_are_built_at_once_wait_for_what_another_makes() {
+    let Some(workshop) = workshop() else { return };
+    let builders: Vec<_> = siblings(&workshop, 4)
+        .into_iter()
+        .map(|recipe| {
+            let store = workshop.path("store").to_str().unwrap().to_owned();
+            let mut command =
+                workshop.adamant(&["build", "--mirror", &workshop.server.url(), "--store", &store, &recipe]);
+            std::thread::spawn(move || Ended::of(&mut command))
+        })
+        .collect();
+    builders.into_iter().for_each(|builder| builder.join().unwrap().expect(0, &[]));
+    let counts = ["configure", "initrd", "image"].map(|stage| results(&workshop, stage));
+    assert_eq!(counts, [1, 1, 4]);
+    // One of them compressed what all have, each what only it has.
+    let sizes: Vec<u64> = compressed(&workshop).iter().map(|file| fs::metadata(file).unwrap().len()).collect();
+    let (largest, others) = sizes.split_last().unwrap();
+    assert!(others.iter().all(|size| size < &(largest / 4)), "{sizes:?}");
+    workshop.assert_store_is_good();
+}
+
+#[test]
+fn several_recipes_have_no_common_folder_and_no_common_name() {
+    let Some(workshop) = workshop() else { return };
+    let recipe = workshop.recipe();
+    let recipe = recipe.to_str().unwrap();
+    Ended::of(&mut workshop.adamant(&["build", recipe, recipe, "--out", "x"])).expect(2, &["--out"]);
+    Ended::of(&mut workshop.adamant(&["build", recipe, recipe])).expect(3, &["name and version", "out/tiny_1"]);
+    assert_eq!(workshop.outputs(), [""; 0]);
 }
