@@ -10,7 +10,8 @@
 //! from there when they are written. Every identifier comes from the seed, which comes from the image's name and version.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Parts<'a> {
 pub struct Image {
     /// The disk.
     pub disk: disk::Disk,
+    /// The part of the disk that its file has already.
+    pub root_range: Range<u64>,
     /// The unified kernel image, as it stands in the ESP too.
     pub uki: Content,
     /// What the kernel verifies the root file system by.
@@ -119,22 +122,52 @@ pub fn options(plan: &Plan<'_>, uname: &str) -> erofs::Options {
     }
 }
 
-/// Makes the image; the bytes of its two large partitions are kept in `workspace`, `segments` has what was compressed
-/// before.
+/// Makes the image. Its root file system is written where it is to lie in the disk, which becomes the file `raw`; the
+/// hash tree is kept in `workspace`; `segments` has what was compressed before.
 pub fn assemble(
     parts: &Parts<'_>,
     segments: &dyn SegmentCache,
+    raw: &Path,
     workspace: &Path,
     stages: &Stages<'_>,
 ) -> Result<Image, ImageError> {
     let seed = seed(parts.name, parts.version, parts.architecture);
+    // One root hash is as long as another.
+    let offset = disk::root_offset(&boot(parts, &RootHash::from_bytes([0; 32]))?.esp)?;
     let root =
-        stages.run("root file system", || Ok::<_, ImageError>((write_root(parts, segments, workspace)?, false)))?;
+        stages.run("root file system", || Ok::<_, ImageError>((write_root(parts, segments, raw, offset)?, false)))?;
     let salt = seed.bytes(b"verity-salt");
     let (root_hash, hashes) =
         stages.run("verity", || Ok::<_, ImageError>((write_hashes(&root, salt, &seed, workspace)?, false)))?;
     let data_size = root.size();
-    let command_line = command_line::compose(&root_hash, parts.arguments)?;
+    let Boot { command_line, uki, esp } = boot(parts, &root_hash)?;
+    let disk = disk::Disk::new(&disk::Image {
+        name: parts.name,
+        version: parts.version,
+        architecture: parts.architecture,
+        seed: &seed,
+        esp,
+        root,
+        verity: hashes,
+        root_hash,
+    })?;
+    let root_range = offset..offset + data_size;
+    if !disk.partitions.iter().any(|partition| partition.entry.range() == root_range) {
+        let source = io::Error::other("the root file system is not where it was to lie");
+        return Err(ImageError::Write { path: raw.to_owned(), source });
+    }
+    Ok(Image { disk, root_range, uki, root_hash, data_size, salt, command_line })
+}
+
+/// What starts an image.
+struct Boot {
+    command_line: String,
+    uki: Content,
+    esp: disk::Esp,
+}
+
+fn boot(parts: &Parts<'_>, root_hash: &RootHash) -> Result<Boot, ImageError> {
+    let command_line = command_line::compose(root_hash, parts.arguments)?;
     let uki = uki::build(&uki::Parts {
         stub: parts.stub.clone(),
         kernel: parts.kernel.clone(),
@@ -143,25 +176,16 @@ pub fn assemble(
         os_release: parts.os_release.clone(),
         uname: parts.uname.to_owned(),
     })?;
-    let disk = disk::Disk::new(&disk::Image {
-        name: parts.name,
-        version: parts.version,
-        architecture: parts.architecture,
-        seed: &seed,
-        esp: disk::Esp::direct(parts.architecture, uki.clone(), Timestamp::from_seconds(parts.epoch))?,
-        root,
-        verity: hashes,
-        root_hash,
-    })?;
-    Ok(Image { disk, uki, root_hash, data_size, salt, command_line })
+    let esp = disk::Esp::direct(parts.architecture, uki.clone(), Timestamp::from_seconds(parts.epoch))?;
+    Ok(Boot { command_line, uki, esp })
 }
 
-fn write_root(parts: &Parts<'_>, segments: &dyn SegmentCache, workspace: &Path) -> Result<Content, ImageError> {
-    let path = workspace.join("root.erofs");
-    let write = |source| ImageError::Write { path: path.clone(), source };
-    let mut file = create(&path).map_err(write)?;
+fn write_root(parts: &Parts<'_>, segments: &dyn SegmentCache, raw: &Path, offset: u64) -> Result<Content, ImageError> {
+    let write = |source| ImageError::Write { path: raw.to_owned(), source };
+    let mut file = create(raw).map_err(write)?;
+    file.seek(SeekFrom::Start(offset)).map_err(write)?;
     erofs::write_with(parts.tree, &parts.root, segments, &mut file)?;
-    content(file, write)
+    content(file, offset, write)
 }
 
 /// The first release of Linux whose EROFS reads Zstandard.
@@ -189,7 +213,7 @@ fn write_hashes(
     let write = |source| ImageError::Write { path: path.clone(), source };
     let mut file = create(&path).map_err(write)?;
     let hash = verity::format(root, root.size(), salt, seed.uuid(b"verity-uuid"), &mut file)?;
-    Ok((hash, content(file, write)?))
+    Ok((hash, content(file, 0, write)?))
 }
 
 fn create(path: &Path) -> io::Result<BufWriter<File>> {
@@ -197,12 +221,16 @@ fn create(path: &Path) -> io::Result<BufWriter<File>> {
     Ok(BufWriter::with_capacity(1 << 20, File::options().read(true).write(true).create_new(true).open(path)?))
 }
 
-/// What was written, to be read again.
-fn content(mut file: BufWriter<File>, error: impl Fn(io::Error) -> ImageError) -> Result<Content, ImageError> {
+/// What was written from `offset` on, to be read again.
+fn content(
+    mut file: BufWriter<File>,
+    offset: u64,
+    error: impl Fn(io::Error) -> ImageError,
+) -> Result<Content, ImageError> {
     file.flush().map_err(&error)?;
     let file = file.into_inner().map_err(|broken| error(broken.into_error()))?;
-    let size = file.metadata().map_err(&error)?.len();
-    Ok(Content::new(size, Arc::new(file), 0))
+    let size = file.metadata().map_err(&error)?.len().saturating_sub(offset);
+    Ok(Content::new(size, Arc::new(file), offset))
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -306,10 +307,11 @@ fn make(
     };
     let recorded = workspace.path().join("segments");
     let segments = Segments::open(store, &recorded)?;
-    let image = image::assemble(&parts, &segments, &workspace.path(), stages)?;
-    segments::keep(segments, &recorded, key, store)?;
     let files = directory.join(FILES);
     fs::create_dir(&files).map_err(workspace_error(&files))?;
+    let raw = files.join(format!("{}.raw", manifest::file_stem(parts.name, parts.version, parts.architecture)));
+    let image = image::assemble(&parts, &segments, &raw, &workspace.path(), stages)?;
+    segments::keep(segments, &recorded, key, store)?;
     let (manifest, files) = stages
         .run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, [&files, output])?, false)))?;
     let facts =
@@ -359,10 +361,12 @@ fn write(
         || Manifest::describe(&subject).map_err(BuildError::from),
         || {
             let stem = manifest::file_stem(parts.name, parts.version, parts.architecture);
-            [output, copy].into_iter().try_for_each(|directory| {
-                write_content(&image.disk.content, &directory.join(format!("{stem}.raw")))?;
-                write_content(&image.uki, &directory.join(format!("{stem}.efi")))
-            })
+            let raw = |directory: &Path| directory.join(format!("{stem}.raw"));
+            write_around(&image.disk.content, &raw(output), image.root_range.clone())?;
+            write_content(&image.disk.content, &raw(copy))?;
+            [output, copy]
+                .into_iter()
+                .try_for_each(|directory| write_content(&image.uki, &directory.join(format!("{stem}.efi"))))
         },
     );
     written?;
@@ -382,7 +386,13 @@ fn write(
     Ok((manifest, files.into_iter().collect()))
 }
 
+/// Writes what the file does not have yet.
+fn write_around(content: &Content, path: &Path, there: Range<u64>) -> Result<(), BuildError> {
+    let write = || disk::write_sparse_around(content, &File::options().write(true).open(path)?, there);
+    write().map_err(workspace_error(path))
+}
+
 fn write_content(content: &Content, path: &Path) -> Result<(), BuildError> {
     let write = || disk::write_sparse(content, &File::create_new(path)?);
-    write().map_err(|source| BuildError::Workspace { path: path.to_owned(), source })
+    write().map_err(workspace_error(path))
 }

@@ -112,6 +112,12 @@ pub fn esp_size(esp: &Esp) -> Result<u64, fat::WriteError> {
     Ok((fat::minimum_size(&esp.tree)? + esp.spare).next_multiple_of(ALIGNMENT))
 }
 
+/// Where the root file system of a disk with this EFI system partition starts, in bytes: only the sizes of the files in
+/// it count.
+pub fn root_offset(esp: &Esp) -> Result<u64, LayoutError> {
+    Ok((ALIGNMENT + esp_size(esp)?).next_multiple_of(ALIGNMENT))
+}
+
 impl Disk {
     /// Lays out the disk of `image`. Its bytes are read only when [`Disk::content`] is.
     pub fn new(image: &Image) -> Result<Self, LayoutError> {
@@ -208,6 +214,7 @@ mod tests {
         assert_eq!(disk.content.size(), 39 << 20);
         let ranges: Vec<_> = table.entries.iter().map(Entry::range).collect();
         assert_eq!(ranges, [1 << 20..34 << 20, 34 << 20..37 << 20 | 4096, 38 << 20..38 << 20 | 8192]);
+        assert_eq!(root_offset(&image(&seed).esp).unwrap(), 34 << 20);
         let labels: Vec<_> = table.entries.iter().map(|entry| entry.label.as_str()).collect();
         assert_eq!(labels, ["esp", "minimal_1", "minimal_1_verity"]);
         assert_eq!(table.entries[1].uuid.to_string(), "00010203-0405-0607-0809-0a0b0c0d0e0f");

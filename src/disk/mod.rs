@@ -28,5 +28,5 @@ mod layout;
 mod raw;
 
 pub use gpt::{Entry, ReadError, Table, TableError, attribute};
-pub use layout::{Disk, ESP, Esp, Image, LayoutError, Partition, esp_size};
-pub use raw::write_sparse;
+pub use layout::{Disk, ESP, Esp, Image, LayoutError, Partition, esp_size, root_offset};
+pub use raw::{write_sparse, write_sparse_around};
