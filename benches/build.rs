@@ -243,7 +243,5 @@ fn main() {
             println!("{:32} {:7.2}   wall {:7.2}   CPU", "  times one", ten.wall / cold.wall, ten.cpu / cold.cpu);
         }
     }
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    println!("largest process                  {:7.0} MiB resident", usage.max_rss() as f64 / 1024.0);
     println!("load {}", fs::read_to_string("/proc/loadavg").unwrap_or_default().trim_end());
 }

@@ -314,8 +314,8 @@ fn make(
     segments::keep(segments, &recorded, key, store)?;
     let (manifest, files) = stages
         .run("disk", || Ok::<_, BuildError>((write(plan, &parts, &image, &origins, [&files, output])?, false)))?;
-    let facts =
-        Facts { disk: manifest.disk.file.clone(), digest: manifest.digest(), root_hash: image.root_hash, files };
+    let digest = files.get(manifest::FILE_NAME).copied().unwrap_or_else(|| manifest.digest());
+    let facts = Facts { disk: manifest.disk.file.clone(), digest, root_hash: image.root_hash, files };
     let path = directory.join(FACTS);
     let text = serde_json::to_vec(&facts).unwrap_or_default();
     fs::write(&path, text).map_err(workspace_error(&path))

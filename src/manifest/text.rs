@@ -1,25 +1,86 @@
 //! Canonical JSON, and paths as text.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use crate::tree::TreePath;
 
 /// `value` (a struct) as an object with one line per field, and one line per element of arrays.
 pub(super) fn canonical(value: &impl Serialize) -> String {
-    // A struct of strings, numbers and lists of such serialises to an object and cannot fail.
-    let Ok(Value::Object(fields)) = serde_json::to_value(value) else { return String::new() };
-    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("  \"{name}\": {}", lines(value))).collect();
-    format!("{{\n{}\n}}\n", fields.join(",\n"))
+    let mut text = Vec::new();
+    // A struct of strings, numbers and lists of such cannot fail, and neither can memory.
+    let written = value.serialize(&mut Serializer::with_formatter(&mut text, Lines::default()));
+    text.push(b'\n');
+    match (written, String::from_utf8(text)) {
+        (Ok(()), Ok(text)) => text,
+        _ => String::new(),
+    }
 }
 
-fn lines(value: &Value) -> String {
-    match value {
-        Value::Array(elements) if !elements.is_empty() => {
-            let elements: Vec<String> = elements.iter().map(|element| format!("    {element}")).collect();
-            format!("[\n{}\n  ]", elements.join(",\n"))
+/// Breaks lines between the fields of the outermost object and between the elements of their arrays, nowhere else.
+#[derive(Default)]
+struct Lines {
+    /// Arrays and objects that are open.
+    depth: usize,
+    /// Whether the array of a field has an element.
+    filled: bool,
+}
+
+/// Depth within the outermost object, and within an array that is the value of a field of it.
+const FIELD: usize = 1;
+const ELEMENT: usize = 2;
+
+impl Formatter for Lines {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        if self.depth == ELEMENT {
+            self.filled = false;
         }
-        other => other.to_string(),
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        let breaks = self.depth == ELEMENT && self.filled;
+        self.depth -= 1;
+        writer.write_all(if breaks { b"\n  ]" } else { b"]" })
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        let breaks = self.depth == ELEMENT;
+        self.filled |= breaks;
+        writer.write_all(match (first, breaks) {
+            (true, true) => b"\n    ",
+            (true, false) => b"",
+            (false, true) => b",\n    ",
+            (false, false) => b",",
+        })
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        let breaks = self.depth == FIELD;
+        self.depth -= 1;
+        writer.write_all(if breaks { b"\n}" } else { b"}" })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        writer.write_all(match (first, self.depth == FIELD) {
+            (true, true) => b"\n  ",
+            (true, false) => b"",
+            (false, true) => b",\n  ",
+            (false, false) => b",",
+        })
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(if self.depth == FIELD { b": " } else { b":" })
     }
 }
 
@@ -63,4 +124,37 @@ pub fn path_from_text(text: &str) -> Result<Vec<u8>, PathError> {
         path.extend_from_slice(&part.as_bytes()[3..]);
     }
     if path_to_text(&path) == text { Ok(path) } else { Err(refuse()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_and_the_elements_of_their_arrays_have_a_line_each() {
+        #[derive(Serialize)]
+        struct Example {
+            name: &'static str,
+            none: [u8; 0],
+            lists: Vec<Vec<u8>>,
+            object: serde_json::Value,
+            objects: Vec<serde_json::Value>,
+            end: Option<u8>,
+        }
+        let object = serde_json::json!({ "a": [1, 2], "b": {}, "c": [], "d": { "e": "\n" } });
+        let example = Example {
+            name: "x: \"y\"",
+            none: [],
+            lists: vec![vec![1, 2], vec![]],
+            objects: vec![object.clone(), object.clone()],
+            object,
+            end: None,
+        };
+        let line = r#"{"a":[1,2],"b":{},"c":[],"d":{"e":"\n"}}"#;
+        let expected = format!(
+            "{{\n  \"name\": \"x: \\\"y\\\"\",\n  \"none\": [],\n  \"lists\": [\n    [1,2],\n    []\n  ],\n  \"object\": \
+             {line},\n  \"objects\": [\n    {line},\n    {line}\n  ],\n  \"end\": null\n}}\n"
+        );
+        assert_eq!(canonical(&example), expected);
+    }
 }
