@@ -151,3 +151,30 @@ impl Drop for Immutable {
         let _ = std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(0o700));
     }
 }
+
+#[test]
+fn results_that_were_used_last_come_first_and_count_only_if_sealed() {
+    let bench = Bench::new();
+    let store = bench.store();
+    let made: Vec<_> = ["a", "b", "c"]
+        .map(|name| (key(name).digest(), store.build_stage(&key(name), write_result(name)).unwrap()))
+        .into();
+    let seal = |number: usize| made[number].1.directory().join("seal");
+    for (number, age) in [(0, 300), (1, 100), (2, 200)] {
+        let time = std::time::SystemTime::now() - Duration::from_secs(age);
+        std::fs::File::open(seal(number)).unwrap().set_modified(time).unwrap();
+    }
+    let recent = |limit| {
+        let results = store.recent_stage_results(key("a").name(), limit).unwrap();
+        results
+            .into_iter()
+            .map(|(digest, _)| made.iter().position(|(key, _)| *key == digest).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((recent(9), recent(2)), (vec![1, 2, 0], vec![1, 2]));
+    store.note_stage_use(key("a").name(), &made[0].0).unwrap();
+    assert_eq!(recent(9), [0, 1, 2]);
+    std::fs::write(seal(1), "boot 00000000-0000-0000-0000-000000000000\n").unwrap();
+    assert_eq!(recent(9), [0, 2]);
+    assert_eq!(store.recent_stage_results("nothing", 9).unwrap(), []);
+}
