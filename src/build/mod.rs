@@ -11,6 +11,7 @@
 //! depend on; an output that is still as it was published is left alone ([`unchanged`]). This module
 //! and `cli` are where the pure stages meet the network and the disk.
 
+pub mod check;
 pub mod image;
 pub mod kernel;
 pub mod lock;
@@ -45,7 +46,7 @@ use crate::disk;
 use crate::lock::{Lock, LockedPackage};
 use crate::manifest::{self, DescribeError, Manifest, Subject};
 use crate::recipe::{Diagnostics, Recipe, SourceContents};
-use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
+use crate::rootfs::{ConfigureError, NormaliseError, OverlayError, Storage};
 use crate::store::fetch::Fetcher;
 use crate::store::{StageKey, StoreError};
 use crate::telemetry::Progress;
@@ -64,6 +65,8 @@ pub struct Plan<'a> {
     pub epoch: i64,
     /// Threads to use; no byte depends on it.
     pub workers: NonZeroUsize,
+    /// Where the tree is while scripts run; no byte depends on it.
+    pub storage: Storage,
 }
 
 /// What was built.

@@ -1,18 +1,21 @@
 //! `adamant build`: from a recipe to an image.
 
+mod check;
+
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lock::now;
 use super::{Failure, FetchArguments, Kind, Output, fetch};
+use crate::build::check::Report;
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
-use crate::build::{self, BuildError, Plan, lock, roots};
+use crate::build::{self, BuildError, Built, Plan, lock, roots};
 use crate::recipe::{self, Overrides, Recipe, Scripts};
-use crate::rootfs::ConfigureError;
 use crate::rootfs::deb::DebError;
+use crate::rootfs::{ConfigureError, Storage};
 use crate::telemetry::Event;
 
 /// Build the image that a recipe describes.
@@ -26,6 +29,7 @@ Examples:
   adamant build web.toml                         # out/web_1
   adamant build web.toml --version 20261101 --out /srv/images/web
   adamant build web.toml --offline               # from lock and store alone
+  adamant build web.toml --check                 # twice, the second time elsewhere: are the bits the same?
   adamant build web.toml --json | jq -r .root_hash")]
 pub struct Arguments {
     /// The recipe.
@@ -37,6 +41,13 @@ pub struct Arguments {
     /// Version of the image, in place of the recipe's.
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
+    /// Build a second time under other circumstances and compare every bit.
+    ///
+    /// From lock and store alone, with another user, umask, time zone, locale, host name, environment, working
+    /// directory, path and file system, and on one processor. Where the bits differ: exit code 5, and which partition,
+    /// which file and which bytes.
+    #[arg(long)]
+    pub check: bool,
     /// Where packages come from.
     #[command(flatten)]
     pub fetch: FetchArguments,
@@ -75,25 +86,36 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         epoch: recipe.epoch.unwrap_or(i64::try_from(locked.epoch).unwrap_or(i64::MAX)),
         lock: &locked,
         workers: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
+        storage: Storage::Automatic,
     };
     let built = build::build(&plan, &target, &fetcher, progress.as_ref())?;
-    // The user need not wait for the disk: what is lost in a power failure is built again.
+    let checked = match arguments.check {
+        true => Some(check::run(&plan, arguments, &path, &built, fetcher.store(), progress.as_ref())?),
+        false => None,
+    };
     let text = format!("{}\n", built.directory.display());
-    output.result(&text, || {
-        let stage = |stage: &build::stages::Stage| {
-            json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached })
-        };
-        json!({
-            "schema": "adamant.build/1",
-            "image": built.image,
-            "manifest": built.manifest,
-            "digest": built.digest,
-            "root_hash": built.root_hash,
-            "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
-            "cached": built.stages.iter().all(|stage| stage.cached),
-        })
-    })?;
-    Ok(fetcher.store().settle()?)
+    let text = checked.as_ref().map_or(text.clone(), |report| text + &check::text(report));
+    output.result(&text, || to_json(&built, checked.as_ref()))?;
+    // The user need not wait for the disk: what is lost in a power failure is built again.
+    fetcher.store().settle()?;
+    checked.map_or(Ok(()), check::outcome)
+}
+
+fn to_json(built: &Built, checked: Option<&Report>) -> Value {
+    let stage = |stage: &build::stages::Stage| json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached });
+    let mut object = json!({
+        "schema": "adamant.build/1",
+        "image": built.image,
+        "manifest": built.manifest,
+        "digest": built.digest,
+        "root_hash": built.root_hash,
+        "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
+        "cached": built.stages.iter().all(|stage| stage.cached),
+    });
+    if let Some(report) = checked {
+        object["check"] = check::to_json(report);
+    }
+    object
 }
 
 /// `out/<name>_<version>`.
