@@ -24,6 +24,7 @@ mod phases;
 mod sandbox;
 pub mod system;
 pub mod units;
+pub mod unrepeatable;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
@@ -33,3 +34,4 @@ pub use sandbox::{
     CHANGES, ChangeRow, ConfigureError, EnvironmentError, ID_COUNT, SeedFile, Settings, Storage, available_memory,
     configure, entry, map_others, remove_workspace, reopen,
 };
+pub use unrepeatable::{Remedy, UNREPEATABLE, Unrepeatable};
