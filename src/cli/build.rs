@@ -1,6 +1,7 @@
 //! `adamant build`: from a recipe to an image.
 
 mod check;
+mod unrepeatable;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::build::check::Report;
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
 use crate::build::{self, BuildError, Built, Plan, lock, roots};
+use crate::lock::Lock;
 use crate::recipe::{self, Overrides, Recipe, Scripts};
 use crate::rootfs::deb::DebError;
 use crate::rootfs::{ConfigureError, Storage};
@@ -93,15 +95,16 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
         true => Some(check::run(&plan, arguments, &path, &built, fetcher.store(), progress.as_ref())?),
         false => None,
     };
+    unrepeatable::tell(&locked, &built, arguments.check, output);
     let text = format!("{}\n", built.directory.display());
     let text = checked.as_ref().map_or(text.clone(), |report| text + &check::text(report));
-    output.result(&text, || to_json(&built, checked.as_ref()))?;
+    output.result(&text, || to_json(&built, &locked, checked.as_ref()))?;
     // The user need not wait for the disk: what is lost in a power failure is built again.
     fetcher.store().settle()?;
     checked.map_or(Ok(()), check::outcome)
 }
 
-fn to_json(built: &Built, checked: Option<&Report>) -> Value {
+fn to_json(built: &Built, locked: &Lock, checked: Option<&Report>) -> Value {
     let stage = |stage: &build::stages::Stage| json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached });
     let mut object = json!({
         "schema": "adamant.build/1",
@@ -111,6 +114,7 @@ fn to_json(built: &Built, checked: Option<&Report>) -> Value {
         "root_hash": built.root_hash,
         "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
         "cached": built.stages.iter().all(|stage| stage.cached),
+        "unrepeatable": unrepeatable::to_json(locked),
     });
     if let Some(report) = checked {
         object["check"] = check::to_json(report);

@@ -15,11 +15,14 @@
 //! of the store's session, or in memory that is gone with its mount namespace: nothing stays behind, however it ends. No
 //! stage result of the second build can be taken for one of an ordinary build.
 
+mod clock;
 mod compare;
 mod copy;
 mod second;
+mod trace;
 mod vary;
 mod wire;
+mod writers;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -166,6 +169,7 @@ pub fn check(request: &Request<'_>, progress: &dyn Progress) -> Result<Report, C
     let second = disk.join(wire::OUTPUT).join(second::IMAGE);
     progress.event(&telemetry::Event::StageStarted { name: "compare" });
     let discrepancy = compare::compare(request.output, &second).map_err(at(&second));
+    let discrepancy = discrepancy.map(|found| found.map(|found| writers::name(found, request.output, &disk)));
     let removed = workspace.remove_with(&super::system::remove_abandoned);
     let discrepancy = discrepancy?;
     removed?;

@@ -27,8 +27,8 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Pid, sethostname};
 
-use super::wire::{CHANGES, Event, OUTPUT, Plan, Second, TREE, say};
-use super::{MARKER, Variation, copy, second};
+use super::wire::{self, CHANGES, Event, OUTPUT, Plan, Second, TREE, say};
+use super::{MARKER, Variation, clock, copy, second, trace};
 use crate::rootfs::{self, ID_COUNT};
 
 /// This stage.
@@ -95,10 +95,7 @@ fn run(plan: &Path) -> Result<i32, PrepareError> {
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(cannot("make mounts private"))?;
     host_name()?;
     let place = prepare_place(&plan)?;
-    let result = start(&plan, &place).and_then(|mut child| {
-        let status = child.wait().map_err(cannot("wait for the build"))?;
-        Ok(status.code().unwrap_or(1))
-    });
+    let result = start(&plan, &place).and_then(|child| follow(child, &place.join("disk")));
     keep_changes(&place);
     // Whoever started this reads the image, and removes all.
     copy::give(&place.join("disk"), ID_COUNT - 1).map_err(cannot("give back the output"))?;
@@ -241,10 +238,36 @@ fn start(plan: &Plan, place: &Path) -> Result<Child, PrepareError> {
     // Set before the program starts, which would lose its capabilities otherwise.
     command.stdin(Stdio::piped()).uid(0).gid(0);
     crate::sys::end_with_this_thread(&mut command);
-    let mut child = command.spawn().map_err(cannot("start the build"))?;
-    let told = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"\n"));
+    command.spawn().map_err(cannot("start the build"))
+}
+
+/// Lets the build begin, with the clock moved where that can be done, and waits for its end.
+fn follow(mut child: Child, disk: &Path) -> Result<i32, PrepareError> {
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let word = match trace::seize(pid) {
+        Ok(()) => {
+            let days = clock::SHIFT / 86_400;
+            varied(
+                "clock",
+                format!("{days} days and some hours later, for the build and for what runs in the sandbox"),
+            );
+            wire::TRACED
+        }
+        Err(error) => {
+            unvaried("clock", format!("this kernel does not let a process be traced: {}", error.desc()));
+            wire::ALONE
+        }
+    };
+    let told = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&[word]));
     told.map_err(cannot("start the build"))?;
-    Ok(child)
+    if word == wire::ALONE {
+        let status = child.wait().map_err(cannot("wait for the build"))?;
+        return Ok(status.code().unwrap_or(1));
+    }
+    let (code, turns) = trace::follow(pid).map_err(cannot("follow the build"))?;
+    let text = serde_json::to_vec(&turns).map_err(cannot("write whose turn it was"))?;
+    fs::write(disk.join(wire::TURNS), text).map_err(cannot("write whose turn it was"))?;
+    Ok(code)
 }
 
 /// Leaves the build one of the processors that this process may use.

@@ -41,6 +41,12 @@ pub(super) struct Second {
 pub(super) const OUTPUT: &str = "out";
 /// Where the tree is while scripts run.
 pub(super) const TREE: &str = "tree";
+/// Whose turn it was when: rows of [`Turn`](super::trace::Turn).
+pub(super) const TURNS: &str = "turns.json";
+/// What [`become_other`](super::second::become_other) waits for: the tracer is there.
+pub(super) const TRACED: u8 = b't';
+/// The same: there is no tracer.
+pub(super) const ALONE: u8 = b'a';
 /// When which file was changed.
 pub(super) const CHANGES: &str = "changes.json";
 
