@@ -46,8 +46,8 @@ pub struct Arguments {
     /// Build a second time under other circumstances and compare every bit.
     ///
     /// From lock and store alone, with another user, umask, time zone, locale, host name, environment, working
-    /// directory, path and file system, and on one processor. Where the bits differ: exit code 5, and which partition,
-    /// which file and which bytes.
+    /// directory, path, file system and order of directories, years later and on one processor. Where the bits
+    /// differ: exit code 5, and which partition, which file, which bytes, and which package's script wrote them.
     #[arg(long)]
     pub check: bool,
     /// Where packages come from.

@@ -15,7 +15,7 @@
 //! of the store's session, or in memory that is gone with its mount namespace: nothing stays behind, however it ends. No
 //! stage result of the second build can be taken for one of an ordinary build.
 
-mod clock;
+mod calls;
 mod compare;
 mod copy;
 mod second;

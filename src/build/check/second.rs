@@ -9,7 +9,7 @@ use std::process::Command;
 use nix::unistd::setgroups;
 
 use super::wire::{Event, Second, TRACED, say};
-use super::{MARKER, clock};
+use super::{MARKER, calls};
 use crate::build::{self, BuildError, Plan, lock};
 use crate::recipe::{self, Overrides};
 use crate::rootfs::Storage;
@@ -34,7 +34,7 @@ pub(super) fn become_other(plan: &Path) -> i32 {
         nix::sys::prctl::set_no_new_privs()?;
         // Without a tracer, the filters would make system calls fail.
         if word == [TRACED] {
-            for filter in clock::filters().map_err(io::Error::other)? {
+            for filter in calls::filters().map_err(io::Error::other)? {
                 seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
             }
         }

@@ -1,4 +1,4 @@
-//! The second build, followed process by process: another date for all of them ([`clock`]), and which maintainer script
+//! The second build, followed process by process: another date and order for all of them ([`calls`]), and which maintainer script
 //! ran when.
 //!
 //! dpkg runs one script at a time and names it in the script's environment, which all that the script starts inherit. So
@@ -17,7 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::clock::{self, Begun};
+use super::calls::{self, Begun};
 use crate::sys::{self, Resume};
 
 /// Variables that dpkg gives to maintainer scripts (dpkg(1)).
@@ -74,7 +74,7 @@ pub(super) fn follow(child: Pid) -> io::Result<(i32, Vec<Turn>)> {
 
 #[derive(Default)]
 struct Tracer {
-    /// Processes in a system call that tells the date.
+    /// Processes in a system call whose result is altered.
     begun: HashMap<Pid, Begun>,
     turns: Vec<Turn>,
     /// The script whose turn it is, and its process.
@@ -86,12 +86,12 @@ impl Tracer {
     fn stopped(&mut self, pid: Pid, signal: i32, event: i32) -> Resume {
         match event {
             libc::PTRACE_EVENT_SECCOMP => {
-                let Ok(Some(begun)) = clock::begun(pid) else { return Resume::Run(0) };
+                let Ok(Some(begun)) = calls::begun(pid) else { return Resume::Run(0) };
                 self.begun.insert(pid, begun);
                 return Resume::UntilSystemCall;
             }
             libc::PTRACE_EVENT_EXEC => {
-                let _ = clock::hide_vdso(pid);
+                let _ = calls::hide_vdso(pid);
                 self.loaded(pid);
             }
             libc::PTRACE_EVENT_EXIT => self.exits(pid),
@@ -102,7 +102,7 @@ impl Tracer {
             }
             0 if signal == libc::SIGTRAP | 0x80 => {
                 if let Some(begun) = self.begun.remove(&pid) {
-                    let _ = clock::ended(pid, begun);
+                    let _ = calls::ended(pid, begun);
                 }
             }
             0 => return Resume::Run(signal),

@@ -28,7 +28,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Pid, sethostname};
 
 use super::wire::{self, CHANGES, Event, OUTPUT, Plan, Second, TREE, say};
-use super::{MARKER, Variation, clock, copy, second, trace};
+use super::{MARKER, Variation, calls, copy, second, trace};
 use crate::rootfs::{self, ID_COUNT};
 
 /// This stage.
@@ -179,7 +179,6 @@ fn stage_in_memory(plan: &Plan) -> Result<OwnedFd, PrepareError> {
         copy::make_directories(&place.join(directory)).map_err(cannot("make a directory"))?;
     }
     copy::copy_all(&plan.sources, &place.join("recipe")).map_err(cannot("copy what the recipe reads"))?;
-    varied("directory order", "what the recipe reads is copied in the reverse order of names");
     let program = place.join("program");
     fs::copy("/proc/self/exe", &program).map_err(cannot("copy the program"))?;
     hold(&stage)
@@ -246,7 +245,8 @@ fn follow(mut child: Child, disk: &Path) -> Result<i32, PrepareError> {
     let pid = Pid::from_raw(child.id().cast_signed());
     let word = match trace::seize(pid) {
         Ok(()) => {
-            let days = clock::SHIFT / 86_400;
+            let days = calls::SHIFT / 86_400;
+            varied("directory order", "every directory is read in the reverse order");
             varied(
                 "clock",
                 format!("{days} days and some hours later, for the build and for what runs in the sandbox"),
@@ -254,7 +254,9 @@ fn follow(mut child: Child, disk: &Path) -> Result<i32, PrepareError> {
             wire::TRACED
         }
         Err(error) => {
-            unvaried("clock", format!("this kernel does not let a process be traced: {}", error.desc()));
+            let why = format!("this kernel does not let a process be traced: {}", error.desc());
+            unvaried("directory order", &why);
+            unvaried("clock", &why);
             wire::ALONE
         }
     };

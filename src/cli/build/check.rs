@@ -129,6 +129,13 @@ impl From<CheckError> for Failure {
             CheckError::SecondBuild { .. } => Kind::Verification,
             _ => Kind::Environment,
         };
-        Self::new(kind, error)
+        let failure = Self::new(kind, error);
+        match kind {
+            Kind::Verification => failure.hint(
+                "the image that was built first is in its place; a script depends on one of the things that were varied: \
+                 user, clock, processors, file system, order of directories",
+            ),
+            _ => failure,
+        }
     }
 }
