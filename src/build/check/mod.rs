@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Flows in: the image of an ordinary build, its recipe and lock, the store. Flows out: a [`Report`]: what was varied, what
-//! could not be and why, and in what the images differ. [`vary`] and `second` are this program started again ([`entry`]).
+//! could not be and why, and in what the images differ. `vary` and `second` are this program started again ([`entry`]).
 //!
 //! Invariants: the store is only read (its objects are mounted read-only); what the second build makes lies in a workspace
 //! of the store's session, or in memory that is gone with its mount namespace: nothing stays behind, however it ends. No

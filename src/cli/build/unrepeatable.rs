@@ -1,5 +1,7 @@
 //! Packages of a lock whose scripts are known to write something else at every build, and what was done about it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::build::{Built, lock};
@@ -7,18 +9,20 @@ use crate::cli::Output;
 use crate::lock::Lock;
 use crate::rootfs::{Remedy, Unrepeatable, unrepeatable};
 
-/// Names of packages with what is known of them, in the order of the lock.
+/// What is known of the lock's packages, each thing once, with the first package that it is known of.
 fn known(locked: &Lock) -> impl Iterator<Item = (&str, &'static Unrepeatable)> {
+    let mut seen = BTreeSet::new();
     // Only the scripts of this set run.
     let packages = locked.sets.get(lock::SYSTEM).into_iter().flatten();
-    packages.flat_map(|package| unrepeatable::of(&package.name).map(|row| (package.name.as_str(), row)))
+    let rows = packages.flat_map(|package| unrepeatable::of(&package.name).map(|row| (package.name.as_str(), row)));
+    rows.filter(move |(_, row)| seen.insert((row.package, row.writes)))
 }
 
 /// One line, when an image was made; what is known of each package, when it is checked.
 pub(super) fn tell(locked: &Lock, built: &Built, every: bool, output: &Output) {
     if every {
         for (name, row) in known(locked) {
-            output.talk(&format!("{name} writes {}: {}", row.writes, row.done));
+            output.talk(&format!("scripts of {name} write {}: {}", row.writes, row.done));
         }
         return;
     }
