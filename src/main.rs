@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     adamant::rootfs::entry();
+    adamant::build::check::entry();
     adamant::cli::main(std::env::args_os())
 }

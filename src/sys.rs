@@ -149,3 +149,47 @@ pub fn end_with_this_thread(command: &mut std::process::Command) {
         });
     }
 }
+
+/// `waitpid(-1, __WALL)`: which child or traced process changed its state, and its status, to be taken apart by `libc`'s
+/// `WIFSTOPPED` and its kin. (`nix` gives real-time signals up as an error, and with it the process that is stopped.)
+pub fn wait_for_any() -> io::Result<(nix::unistd::Pid, libc::c_int)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one integer to `status`.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+        match io::Error::last_os_error() {
+            _ if pid > 0 => return Ok((nix::unistd::Pid::from_raw(pid), status)),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
+/// How a traced process goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Runs, and takes this signal if it is not 0.
+    Run(libc::c_int),
+    /// Runs until the system call that it is in ends.
+    UntilSystemCall,
+    /// Stays stopped, as job control wants it.
+    Stopped,
+}
+
+/// Lets a stopped traced process go on. One that was killed meanwhile is none.
+pub fn resume(pid: nix::unistd::Pid, how: Resume) -> io::Result<()> {
+    let (request, signal) = match how {
+        Resume::Run(signal) => (libc::PTRACE_CONT, signal),
+        Resume::UntilSystemCall => (libc::PTRACE_SYSCALL, 0),
+        Resume::Stopped => (libc::PTRACE_LISTEN, 0),
+    };
+    // SAFETY: these requests take a number for data and touch no memory of this process.
+    let result = unsafe {
+        libc::ptrace(request, pid.as_raw(), std::ptr::null_mut::<libc::c_void>(), libc::c_long::from(signal))
+    };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        error => Err(error),
+    }
+}

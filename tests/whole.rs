@@ -2,6 +2,7 @@
 //! wrong is told by its exit code and in words that say what to do, leaves no output and a store that is still good.
 
 mod bits;
+mod check;
 mod full_disk;
 mod increments;
 mod interrupted;

@@ -10,6 +10,7 @@ mod a_flipped_byte_in_the_hash_tree_is_refused;
 mod a_persistent_machine_remembers;
 mod a_volatile_machine_boots_verified_and_forgets;
 mod boot_test_ends_with_the_checks_result;
+mod recipes_are_the_same_twice;
 mod recipes_have_their_pinned_digests;
 mod resolve;
 mod rootfs_equals_mmdebstrap;

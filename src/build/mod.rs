@@ -12,6 +12,7 @@
 //! after `compress` is done. An output that is still as it was published is left alone ([`unchanged`]). This module
 //! and `cli` are where the pure stages meet the network and the disk.
 
+pub mod check;
 pub mod image;
 pub mod kernel;
 pub mod lock;
@@ -49,7 +50,7 @@ use crate::disk;
 use crate::lock::{Lock, LockedPackage};
 use crate::manifest::{self, DescribeError, Manifest, Subject};
 use crate::recipe::{Diagnostics, Recipe, SourceContents};
-use crate::rootfs::{ConfigureError, NormaliseError, OverlayError};
+use crate::rootfs::{ConfigureError, NormaliseError, OverlayError, Storage};
 use crate::store::fetch::Fetcher;
 use crate::store::{StageKey, StoreError};
 use crate::telemetry::Progress;
@@ -68,6 +69,8 @@ pub struct Plan<'a> {
     pub epoch: i64,
     /// Threads to use; no byte depends on it.
     pub workers: NonZeroUsize,
+    /// Where the tree is while scripts run; no byte depends on it.
+    pub storage: Storage,
 }
 
 /// What was built.

@@ -15,7 +15,7 @@ use crate::store::{StageKey, Store};
 use crate::tree::{Timestamp, Tree};
 
 /// The store's workspaces are one directory; the sandbox's lies in it, so that it can be emptied by itself.
-const SANDBOX: &str = "sandbox";
+pub(super) const SANDBOX: &str = "sandbox";
 
 /// The tree of the packages, their scripts run, and the key of that stage; from the store if they were configured before.
 pub fn configured(
@@ -47,7 +47,7 @@ pub fn configured(
             epoch: plan.epoch,
             files: files.iter().map(seed).collect(),
             debconf: Vec::new(),
-            storage: rootfs::Storage::Automatic,
+            storage: plan.storage.clone(),
             progress: &|text| stages.progress().event(&crate::telemetry::Event::StageStarted { name: text }),
         };
         let made = rootfs::configure(packages, &settings);

@@ -1,5 +1,8 @@
 //! `adamant build`: from a recipe to an image.
 
+mod check;
+mod unrepeatable;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +12,16 @@ use serde_json::{Value, json};
 
 use super::lock::now;
 use super::{CacheArguments, Failure, FetchArguments, Kind, Output, fetch};
+use crate::build::check::Report;
 use crate::build::image::ImageError;
 use crate::build::packages::PackagesError;
 use crate::build::{self, BuildError, Built, Plan, lock, roots};
 use crate::filesystem::erofs::WriteError;
+use crate::lock::Lock;
 use crate::recipe::{self, Overrides, Recipe, Scripts};
-use crate::rootfs::ConfigureError;
 use crate::rootfs::deb::DebError;
+use crate::rootfs::{ConfigureError, Storage};
+use crate::store::Store;
 use crate::store::fetch::Fetcher;
 use crate::store::shared::Shared;
 use crate::telemetry::{Event, Progress};
@@ -32,6 +38,7 @@ Examples:
   adamant build web.toml --version 20261101 --out /srv/images/web
   adamant build web.toml mail.toml               # what they have in common is done once
   adamant build web.toml --offline               # from lock and store alone
+  adamant build web.toml --check                 # twice, the second time elsewhere: are the bits the same?
   adamant build web.toml --json | jq -r .root_hash
   adamant build web.toml --cache s3://team/adamant --cache-key ci.pub   # what CI has built is not built again")]
 pub struct Arguments {
@@ -44,6 +51,13 @@ pub struct Arguments {
     /// Version of the image, in place of the recipe's.
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
+    /// Build a second time under other circumstances and compare every bit.
+    ///
+    /// From lock and store alone, with another user, umask, time zone, locale, host name, environment, working
+    /// directory, path, file system and order of directories, years later and on one processor. Where the bits
+    /// differ: exit code 5, and which partition, which file, which bytes, and which package's script wrote them.
+    #[arg(long)]
+    pub check: bool,
     /// Where packages come from.
     #[command(flatten)]
     pub fetch: FetchArguments,
@@ -59,6 +73,14 @@ struct Order<'a> {
     target: PathBuf,
 }
 
+/// An image, and what is told of it.
+struct Image {
+    built: Built,
+    locked: Lock,
+    /// With `--check`.
+    checked: Option<Report>,
+}
+
 /// Builds, with locks made first where there are none.
 pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     let orders = orders(arguments)?;
@@ -68,42 +90,32 @@ pub fn run(arguments: &Arguments, output: &Output) -> Result<(), Failure> {
     // What cannot be removed now is tried again by the next command.
     let _ = store.empty_trash(&build::system::remove_abandoned);
     let fetcher = arguments.fetch.fetcher(store, arguments.fetch.mirrors()?);
-    let mut built: Vec<Built> = Vec::new();
+    let mut images: Vec<Image> = Vec::new();
     for order in &orders {
-        match build(order, &fetcher, progress.as_ref()) {
-            Ok(image) => built.push(image),
+        match build(order, arguments, &fetcher, progress.as_ref()) {
+            Ok(image) => {
+                unrepeatable::tell(&image.locked, &image.built, arguments.check, output);
+                images.push(image);
+            }
             Err(failure) if orders.len() == 1 => return Err(failure),
             Err(failure) => {
                 // What is done is done, and told, on standard error: standard output is for the whole.
-                for image in &built {
-                    progress.event(&Event::Message(&format!("built: {}", image.directory.display())));
+                for image in &images {
+                    progress.event(&Event::Message(&format!("built: {}", image.built.directory.display())));
                 }
                 progress.event(&Event::Message(&format!("while building {}:", order.path.display())));
                 return Err(failure);
             }
         }
     }
-    let text: String = built.iter().map(|image| format!("{}\n", image.directory.display())).collect();
-    output.result(&text, || {
-        let mut object = match built.as_slice() {
-            [image] => image_json(image),
-            images => {
-                json!({ "schema": "adamant.builds/1", "images": images.iter().map(image_json).collect::<Vec<_>>() })
-            }
-        };
-        object["shared"] = fetcher
-            .store()
-            .shared()
-            .map(Shared::brought)
-            .map_or(Value::Null, |came| json!({ "stages": came.stages, "packages": came.objects }));
-        object
-    })?;
+    let text: String = images.iter().map(image_text).collect();
+    output.result(&text, || to_json(&images, fetcher.store()))?;
     // The user need not wait for the disk: what is lost in a power failure is built again.
-    if built.iter().any(Built::is_to_be_settled) {
+    if images.iter().any(|image| image.built.is_to_be_settled()) {
         fetcher.store().settle()?;
     }
     CacheArguments::finish(fetcher.store());
-    Ok(())
+    images.into_iter().filter_map(|image| image.checked).try_for_each(check::outcome)
 }
 
 /// What is to be built. Mistakes in any recipe are told before the first is built.
@@ -129,34 +141,73 @@ fn orders(arguments: &Arguments) -> Result<Vec<Order<'_>>, Failure> {
     Ok(orders)
 }
 
-fn build(order: &Order<'_>, fetcher: &Fetcher, progress: &dyn Progress) -> Result<Built, Failure> {
+fn build(
+    order: &Order<'_>,
+    arguments: &Arguments,
+    fetcher: &Fetcher,
+    progress: &dyn Progress,
+) -> Result<Image, Failure> {
     let Order { path, recipe, target } = order;
     let sources = recipe.read_sources()?;
     let request = lock::request(recipe, &sources)?;
-    let path = lock::path(path);
-    let locked = match lock::read(&path, &request)? {
+    let lock_path = lock::path(path);
+    let locked = match lock::read(&lock_path, &request)? {
         Some(lock) => lock,
         None => {
             let lock = lock::make(&request, fetcher, now())?;
-            lock::write(&path, &lock)?;
-            progress.event(&Event::Message(&format!("locked: {}", path.display())));
+            lock::write(&lock_path, &lock)?;
+            progress.event(&Event::Message(&format!("locked: {}", lock_path.display())));
             lock
         }
     };
-    roots::register(fetcher.store(), &path, &locked)?;
+    roots::register(fetcher.store(), &lock_path, &locked)?;
     let plan = Plan {
         recipe,
         sources: &sources,
         epoch: recipe.epoch.unwrap_or(i64::try_from(locked.epoch).unwrap_or(i64::MAX)),
         lock: &locked,
         workers: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
+        storage: Storage::Automatic,
     };
-    Ok(build::build(&plan, target, fetcher, progress)?)
+    let built = build::build(&plan, target, fetcher, progress)?;
+    let checked = match arguments.check {
+        true => {
+            let request = build::check::Request {
+                recipe,
+                recipe_path: path,
+                version: arguments.version.as_deref(),
+                lock: &locked,
+                lock_path: &lock_path,
+                output: &built.directory,
+                store: fetcher.store(),
+            };
+            Some(build::check::check(&request, progress)?)
+        }
+        false => None,
+    };
+    Ok(Image { built, locked, checked })
 }
 
-fn image_json(built: &Built) -> Value {
+fn image_text(image: &Image) -> String {
+    format!("{}\n", image.built.directory.display()) + &image.checked.as_ref().map(check::text).unwrap_or_default()
+}
+
+fn to_json(images: &[Image], store: &Store) -> Value {
+    let mut object = match images {
+        [image] => image_json(image),
+        images => {
+            json!({ "schema": "adamant.builds/1", "images": images.iter().map(image_json).collect::<Vec<_>>() })
+        }
+    };
+    let brought = store.shared().map(Shared::brought);
+    object["shared"] = json!(brought.map(|came| json!({ "stages": came.stages, "packages": came.objects })));
+    object
+}
+
+fn image_json(image: &Image) -> Value {
+    let Image { built, locked, checked } = image;
     let stage = |stage: &build::stages::Stage| json!({ "name": stage.name, "seconds": stage.duration.as_secs_f64(), "cached": stage.cached });
-    json!({
+    let mut object = json!({
         "schema": "adamant.build/1",
         "image": built.image,
         "manifest": built.manifest,
@@ -164,7 +215,12 @@ fn image_json(built: &Built) -> Value {
         "root_hash": built.root_hash,
         "stages": built.stages.iter().map(stage).collect::<Vec<_>>(),
         "cached": built.stages.iter().all(|stage| stage.cached),
-    })
+        "unrepeatable": unrepeatable::to_json(locked),
+    });
+    if let Some(report) = checked {
+        object["check"] = check::to_json(report);
+    }
+    object
 }
 
 /// `out/<name>_<version>`.

@@ -140,6 +140,11 @@ impl Sources {
         base
     }
 
+    /// The files, in the order of reading.
+    pub fn files(&self) -> &[SourceText] {
+        &self.files
+    }
+
     /// The beginning of the file that was taken in last.
     pub fn start_of_last(&self) -> Span {
         let base = self.files.last().map_or(0, |last| last.base);

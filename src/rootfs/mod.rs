@@ -24,11 +24,14 @@ mod phases;
 mod sandbox;
 pub mod system;
 pub mod units;
+pub mod unrepeatable;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
 pub use normalise::{Action, NormaliseError, RULES, Rule, normalise};
 pub use overlay::{OverlayError, overlay};
 pub use sandbox::{
-    ConfigureError, EnvironmentError, SeedFile, Settings, Storage, configure, entry, remove_workspace, reopen,
+    CHANGES, ChangeRow, ConfigureError, EnvironmentError, ID_COUNT, SeedFile, Settings, Storage, available_memory,
+    configure, entry, map_others, remove_workspace, reopen,
 };
+pub use unrepeatable::{Remedy, UNREPEATABLE, Unrepeatable};

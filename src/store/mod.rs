@@ -93,6 +93,11 @@ impl Store {
         self.inner.layout.root()
     }
 
+    /// Where the objects lie: `ab/cdef…`. For reading only.
+    pub fn objects_directory(&self) -> PathBuf {
+        self.inner.layout.objects()
+    }
+
     /// Deletes what could not be deleted so far, by `remove`: files of the user ids of a sandbox, for which an
     /// ordinary user needs that sandbox's user namespace. Gives the first failure, after having tried all.
     pub fn empty_trash(&self, remove: &dyn Fn(&Path) -> std::io::Result<()>) -> Result<(), StoreError> {

@@ -40,7 +40,7 @@ fn processes(workshop: &Workshop) -> Vec<String> {
 
 /// All processes of the workshop's builds end within moments, and no mount stays.
 #[track_caller]
-fn assert_nothing_lives(workshop: &Workshop) {
+pub(super) fn assert_nothing_lives(workshop: &Workshop) {
     let started = Instant::now();
     while !processes(workshop).is_empty() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", processes(workshop));
@@ -215,7 +215,7 @@ fn signals_that_are_ignored_stay_ignored() {
 
 /// After a build that went well nothing is left of those before.
 #[track_caller]
-fn assert_nothing_is_littered(workshop: &Workshop) {
+pub(super) fn assert_nothing_is_littered(workshop: &Workshop) {
     assert_eq!(workshop.outputs(), ["tiny"]);
     assert_eq!(workshop.beside_recipe(), ["archive.asc", "issue", "tiny.lock", "tiny.toml"]);
     for folder in ["sessions", "trash", "partial", "locks", "quarantine"] {

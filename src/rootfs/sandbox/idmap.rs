@@ -12,7 +12,7 @@ use std::process::Command;
 use nix::unistd::{Uid, User, geteuid, getgid};
 
 /// Ids inside: 0 to this, exclusively. Debian's `nobody` is 65534.
-const COUNT: u32 = 65_536;
+pub const ID_COUNT: u32 = 65_536;
 
 /// What this machine lacks for a sandbox, and how to get it.
 #[derive(Debug, thiserror::Error)]
@@ -83,29 +83,107 @@ fn both() -> [Ids; 2] {
     ]
 }
 
+/// A range of the host's ids for some of the ids 0 to 65535 of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    inside: u32,
+    outside: u32,
+    count: u32,
+}
+
 /// Gives process `child`, in its new user namespace, its ids.
 pub(super) fn map(child: u32) -> Result<(), EnvironmentError> {
+    write_maps(child, |ids, subordinate| match subordinate {
+        None => own_ranges(&fs::read_to_string(format!("/proc/self/{}", ids.map)).unwrap_or_default()),
+        Some(ranges) => {
+            let own = Range { inside: 0, outside: ids.own, count: 1 };
+            std::iter::once(own).chain(consecutive(1, ranges)).collect()
+        }
+    })
+}
+
+/// Gives process `child`, in its new user namespace, the ids of somebody else: none of those that it can become is whom
+/// [`map`] would make it, and the invoking user is the last of them (65535), which no image has. Root borrows a range
+/// that nobody has. Says which id of the host is 0.
+pub fn map_others(child: u32) -> Result<u32, EnvironmentError> {
+    let all = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let borrowed = if has_ids(&all, BORROWED) { BORROWED } else { 1 };
+    let mut root = borrowed;
+    write_maps(child, |ids, subordinate| {
+        let borrowed = [(borrowed, ID_COUNT - 1)];
+        let ranges = subordinate.unwrap_or(&borrowed);
+        root = ranges.first().map_or(root, |(start, _)| *start);
+        let own = Range { inside: ID_COUNT - 1, outside: ids.own, count: 1 };
+        consecutive(0, ranges).chain([own]).collect()
+    })?;
+    Ok(root)
+}
+
+/// Above what systemd gives to containers, below 2^31 (UIDS-GIDS of systemd: unused).
+const BORROWED: u32 = 1_879_048_192;
+
+/// First id and count of each line of a map (user_namespaces(7)).
+fn extents(map: &str) -> impl Iterator<Item = (u32, u32)> {
+    map.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let (inside, count) = (numbers.next()?.ok()?, numbers.nth(1)?.ok()?);
+        Some((inside, count))
+    })
+}
+
+/// Ids 0 to 65535 of a user namespace with this map, each as itself. The kernel takes no range that crosses a line.
+fn own_ranges(map: &str) -> Vec<Range> {
+    let within = extents(map).filter(|(first, _)| *first < ID_COUNT);
+    let range =
+        |(first, count): (u32, u32)| Range { inside: first, outside: first, count: count.min(ID_COUNT - first) };
+    let ranges: Vec<Range> = within.map(range).collect();
+    match ranges.iter().map(|range| range.count).sum::<u32>() {
+        ID_COUNT => ranges,
+        // The kernel's refusal is what the user is told.
+        _ => vec![Range { inside: 0, outside: 0, count: ID_COUNT }],
+    }
+}
+
+/// Whether a user namespace with this map has 65536 ids from `first` on.
+fn has_ids(map: &str, first: u32) -> bool {
+    extents(map).any(|(inside, count)| inside <= first && first - inside <= count.saturating_sub(ID_COUNT))
+}
+
+fn consecutive(first: u32, ranges: &[(u32, u32)]) -> impl Iterator<Item = Range> {
+    let mut inside = first;
+    ranges.iter().map(move |&(outside, count)| {
+        let range = Range { inside, outside, count };
+        inside += count;
+        range
+    })
+}
+
+/// Writes the maps of `child`; `arrange` gets the kind of id and, unless the invoking user is root, its subordinate
+/// ranges.
+fn write_maps(
+    child: u32,
+    mut arrange: impl FnMut(&Ids, Option<&[(u32, u32)]>) -> Vec<Range>,
+) -> Result<(), EnvironmentError> {
     if geteuid().is_root() {
         for ids in both() {
-            fs::write(format!("/proc/{child}/{}", ids.map), format!("0 0 {COUNT}\n"))
-                .map_err(EnvironmentError::NoIds)?;
+            let line = |range: Range| format!("{} {} {}\n", range.inside, range.outside, range.count);
+            let text: String = arrange(&ids, None).into_iter().map(line).collect();
+            fs::write(format!("/proc/{child}/{}", ids.map), text).map_err(EnvironmentError::NoIds)?;
         }
         return Ok(());
     }
     let user = user_name();
     for ids in both() {
         let text = fs::read_to_string(ids.file).unwrap_or_default();
-        let ranges = ranges(&text, &user, geteuid(), COUNT - 1);
+        let ranges = ranges(&text, &user, geteuid(), ID_COUNT - 1);
         let found = ranges.iter().map(|(_, count)| count).sum();
-        if found < COUNT - 1 {
+        if found < ID_COUNT - 1 {
             return Err(EnvironmentError::NoSubordinateIds { user, kind: ids.kind, file: ids.file, found });
         }
         let mut command = Command::new(ids.program);
-        command.arg(child.to_string()).args(["0", &ids.own.to_string(), "1"]);
-        let mut inside = 1;
-        for (start, count) in ranges {
-            command.args([inside, start, count].map(|number| number.to_string()));
-            inside += count;
+        command.arg(child.to_string());
+        for range in arrange(&ids, Some(&ranges)) {
+            command.args([range.inside, range.outside, range.count].map(|number| number.to_string()));
         }
         let output = command.output();
         let output = output.map_err(|source| EnvironmentError::NoMappingProgram { program: ids.program, source })?;
@@ -179,6 +257,16 @@ mod tests {
         let text = "other:1:65536\nme:100000:60000\nnonsense\n1000:200000:65536\nme:5:1\n";
         assert_eq!(ranges(text, "me", Uid::from_raw(1000), 65_535), [(100_000, 60_000), (200_000, 5_535)]);
         assert_eq!(ranges(text, "nobody", Uid::from_raw(2), 65_535), []);
+    }
+
+    #[test]
+    fn a_map_in_several_lines_is_passed_on_in_as_many() {
+        let range = |first, count| Range { inside: first, outside: first, count };
+        assert_eq!(own_ranges("         0          0 4294967295\n"), [range(0, 65_536)]);
+        assert_eq!(own_ranges("0 9 65535\n65535 1 1\n70000 4 4\n"), [range(0, 65_535), range(65_535, 1)]);
+        assert_eq!(own_ranges("0 9 1000\n"), [range(0, 65_536)]);
+        assert!(has_ids("0 0 4294967295\n", BORROWED));
+        assert!(!has_ids("0 9 65536\n", BORROWED) && has_ids("0 9 65536\n", 0) && !has_ids("0 9 65536\n", 1));
     }
 
     #[test]

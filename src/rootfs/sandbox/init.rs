@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::dpkg::Dpkg;
 use super::scan::Scanner;
-use super::wire::{Event, Failure, LOG, PACK, Plan, RESULT, SeedRow, TREE, Task};
+use super::wire::{CHANGES, Event, Failure, LOG, PACK, Plan, RESULT, SeedRow, TREE, Task, TreePlace};
 use super::{mounts, say};
 use crate::rootfs::deb;
 use crate::rootfs::disk::Root;
@@ -39,18 +39,24 @@ pub(super) fn main(program: &Path, plan: Plan) -> Result<(), Failure> {
     let workspace = plan.workspace;
     match plan.task {
         Task::Remove => remove_contents(&workspace),
-        Task::Configure { packages, memory, epoch, files, debconf } => {
+        Task::Configure { packages, place, epoch, files, debconf } => {
             let tree = workspace.join(TREE);
             fs::create_dir(&tree).map_err(Failure::system("make the directory of the tree"))?;
-            if memory {
-                mounts::in_memory(&tree)?;
+            match &place {
+                TreePlace::Workspace => {}
+                TreePlace::Memory => mounts::in_memory(&tree)?,
+                TreePlace::Directory(directory) => mounts::elsewhere(directory, &tree)?,
             }
             let result = configure(program, &workspace, &packages, epoch, &files, &debconf);
             end_all_processes();
-            let result = result.and_then(|done| done.write_result(&workspace, epoch));
+            let result =
+                result.and_then(|done| done.write_result(&workspace, epoch, matches!(place, TreePlace::Directory(_))));
             say(&Event::Stage("removing the sandbox".to_owned()));
-            if memory {
+            if place != TreePlace::Workspace {
                 mounts::unmount(&tree)?;
+            }
+            if let TreePlace::Directory(directory) = &place {
+                remove_contents(directory)?;
             }
             result.and(remove(&tree))
         }
@@ -133,16 +139,24 @@ pub(super) fn packages_failure(error: &dyn std::error::Error) -> Failure {
 }
 
 impl Configured {
-    fn write_result(self, workspace: &Path, epoch: i64) -> Result<(), Failure> {
+    fn write_result(self, workspace: &Path, epoch: i64, tells_changes: bool) -> Result<(), Failure> {
         say(&Event::Stage("reading the configured tree back".to_owned()));
         let scanner = Scanner::new(&self.packages, self.placed, self.started, epoch, &workspace.join(PACK));
         let scanner = scanner.map_err(Failure::system("make the pack of changed files"))?;
         let root = Root::open(&self.tree).map_err(Failure::system("open the directory of the tree"))?;
-        let rows = scanner.scan(&root)?;
-        let text = serde_json::to_vec(&rows).map_err(std::io::Error::from);
-        let text = text.map_err(Failure::system("write the list of the tree"))?;
-        fs::write(workspace.join(RESULT), text).map_err(Failure::system("write the list of the tree"))
+        let (rows, changes) = scanner.scan(&root)?;
+        write_rows(&workspace.join(RESULT), &rows)?;
+        if tells_changes {
+            write_rows(&workspace.join(CHANGES), &changes)?;
+        }
+        Ok(())
     }
+}
+
+fn write_rows(path: &Path, rows: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_vec(rows).map_err(std::io::Error::from);
+    let written = text.and_then(|text| fs::write(path, text));
+    written.map_err(Failure::system("write the list of the tree"))
 }
 
 /// Now, as the file system of the tree tells it: it may lag behind the clock.

@@ -4,12 +4,13 @@
 //! tree that comes back is the same; only speed depends on the choice.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::wire::TreePlace;
 use crate::rootfs::deb::{EntryKind, UnpackedPackage};
 
 /// Where the tree is while scripts run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Storage {
     /// In memory where there is plenty of it, else on disk.
     #[default]
@@ -18,6 +19,9 @@ pub enum Storage {
     Memory,
     /// In the workspace.
     Disk,
+    /// In this empty directory, perhaps on another file system than the workspace. For builds that check others: the
+    /// workspace then also tells when each file was last changed ([`CHANGES`](super::CHANGES)).
+    Elsewhere(PathBuf),
 }
 
 /// Memory must be free for this many times the packages' files: scripts make more, and others want some.
@@ -27,18 +31,22 @@ const MARGIN: u64 = 4;
 const FILE_OVERHEAD: u64 = 4096 + 1024;
 
 impl Storage {
-    /// Whether to use memory for `packages` on this machine.
-    pub(super) fn is_memory(self, packages: &[UnpackedPackage]) -> bool {
+    /// Where the tree of `packages` is to be on this machine.
+    pub(super) fn place(&self, packages: &[UnpackedPackage]) -> TreePlace {
         match self {
-            Self::Memory => true,
-            Self::Disk => false,
-            Self::Automatic => {
-                let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-                let read = |path: &Path| fs::read_to_string(path).ok();
-                size(packages).saturating_mul(MARGIN) < available(&cgroup, read).unwrap_or(0)
-            }
+            Self::Memory => TreePlace::Memory,
+            Self::Disk => TreePlace::Workspace,
+            Self::Elsewhere(directory) => TreePlace::Directory(directory.clone()),
+            Self::Automatic if size(packages).saturating_mul(MARGIN) < available_memory() => TreePlace::Memory,
+            Self::Automatic => TreePlace::Workspace,
         }
     }
+}
+
+/// Bytes of memory that this process may still use; 0 where that cannot be known.
+pub fn available_memory() -> u64 {
+    let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    available(&cgroup, |path| fs::read_to_string(path).ok()).unwrap_or(0)
 }
 
 fn size(packages: &[UnpackedPackage]) -> u64 {

@@ -29,8 +29,9 @@ mod run;
 mod scan;
 mod wire;
 
-pub use idmap::EnvironmentError;
-pub use memory::Storage;
+pub use idmap::{EnvironmentError, ID_COUNT, map_others};
+pub use memory::{Storage, available_memory};
+pub use wire::{CHANGES, ChangeRow};
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -201,7 +202,7 @@ pub fn configure(packages: &[UnpackedPackage], settings: &Settings<'_>) -> Resul
     let data_path = |package: &UnpackedPackage| package.data_path().canonicalize().map_err(workspace_error);
     let task = Task::Configure {
         packages: packages.iter().map(data_path).collect::<Result<_, _>>()?,
-        memory: settings.storage.is_memory(packages),
+        place: settings.storage.place(packages),
         epoch: settings.epoch,
         files: settings.files.iter().map(seed).collect(),
         debconf: settings.debconf.clone(),

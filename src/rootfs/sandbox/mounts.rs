@@ -136,7 +136,12 @@ pub(super) fn in_memory(tree: &Path) -> Result<(), Failure> {
     mounted.map_err(Failure::errno("mount a tmpfs for the tree"))
 }
 
-/// Takes away what [`in_memory`] put there.
+/// Puts a directory of the host on `tree`.
+pub(super) fn elsewhere(directory: &Path, tree: &Path) -> Result<(), Failure> {
+    bind(directory, tree, MsFlags::empty()).map_err(Failure::errno("bind the directory of the tree"))
+}
+
+/// Takes away what [`in_memory`] or [`elsewhere`] put there.
 pub(super) fn unmount(tree: &Path) -> Result<(), Failure> {
     umount2(tree, MntFlags::MNT_DETACH).map_err(Failure::errno("unmount the tree"))
 }

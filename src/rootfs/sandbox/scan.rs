@@ -17,7 +17,7 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
 use super::place::{Placed, Stamp, stamp_of};
-use super::wire::{AttributeRow, Failure, KindRow, NodeRow};
+use super::wire::{AttributeRow, ChangeRow, Failure, KindRow, NodeRow};
 use crate::digest::Hasher;
 use crate::rootfs::deb::{Entry, EntryKind, UnpackedPackage};
 use crate::rootfs::disk::Root;
@@ -37,6 +37,7 @@ pub(super) struct Scanner<'a> {
     pack_length: u64,
     first_names: HashMap<u64, Vec<u8>>,
     rows: Vec<NodeRow>,
+    changes: Vec<ChangeRow>,
 }
 
 impl<'a> Scanner<'a> {
@@ -49,12 +50,12 @@ impl<'a> Scanner<'a> {
     ) -> io::Result<Self> {
         let pack = BufWriter::with_capacity(1 << 18, File::create_new(pack)?);
         let placed = placed.into_iter().map(|placed| (placed.inode, placed)).collect();
-        let (first_names, rows) = (HashMap::new(), Vec::new());
-        Ok(Self { packages, placed, started, epoch, pack, pack_length: 0, first_names, rows })
+        let (first_names, rows, changes) = (HashMap::new(), Vec::new(), Vec::new());
+        Ok(Self { packages, placed, started, epoch, pack, pack_length: 0, first_names, rows, changes })
     }
 
-    /// All rows, parents before children, names in byte order.
-    pub(super) fn scan(mut self, root: &Root) -> Result<Vec<NodeRow>, Failure> {
+    /// All rows, parents before children, names in byte order; and what was changed after it was unpacked.
+    pub(super) fn scan(mut self, root: &Root) -> Result<(Vec<NodeRow>, Vec<ChangeRow>), Failure> {
         let fail = |path: &[u8]| Failure::system(format!("read back {}", crate::tree::show(path)));
         let top = root.directory(b"").map_err(fail(b""))?;
         let status = nix::sys::stat::fstat(&top).map_err(io::Error::from).map_err(fail(b""))?;
@@ -62,7 +63,7 @@ impl<'a> Scanner<'a> {
         self.rows.push(row);
         self.directory(top, Vec::new())?;
         self.pack.flush().map_err(Failure::system("write the pack of changed files"))?;
-        Ok(self.rows)
+        Ok((self.rows, self.changes))
     }
 
     fn directory(&mut self, directory: OwnedFd, path: Vec<u8>) -> Result<(), Failure> {
@@ -111,6 +112,10 @@ impl<'a> Scanner<'a> {
                 _ => self.kind(directory, name, status, placed)?,
             }
         };
+        let ctime = (status.st_ctime, status.st_ctime_nsec);
+        if placed.is_none_or(|placed| placed.stamp.ctime != ctime) {
+            self.changes.push(ChangeRow { path: path.clone(), time: ctime });
+        }
         let mtime = (status.st_mtime, status.st_mtime_nsec);
         let as_shipped = placed.is_some_and(|placed| placed.stamp.mtime == mtime);
         let mtime = if mtime >= self.started && !as_shipped { (self.epoch, 0) } else { (mtime.0, mtime.1 as u32) };

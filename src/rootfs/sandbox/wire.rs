@@ -17,6 +17,8 @@ pub(super) const RESULT: &str = "result.json";
 pub(super) const PACK: &str = "pack";
 /// The file in the workspace with what scripts printed.
 pub(super) const LOG: &str = "log";
+/// The file in the workspace that lists when files were last changed: rows of [`ChangeRow`](super::ChangeRow).
+pub const CHANGES: &str = "changes.json";
 /// The directory in the workspace where the tree is while scripts run.
 pub(super) const TREE: &str = "tree";
 
@@ -34,8 +36,8 @@ pub(super) enum Task {
     Configure {
         /// What `deb::unpack` wrote.
         packages: Vec<PathBuf>,
-        /// Whether the tree is in memory while scripts run.
-        memory: bool,
+        /// Where the tree is while scripts run.
+        place: TreePlace,
         /// `SOURCE_DATE_EPOCH`, and the time of everything that scripts made.
         epoch: i64,
         files: Vec<SeedRow>,
@@ -45,6 +47,15 @@ pub(super) enum Task {
     },
     /// Remove everything in the workspace, whoever of the range owns it.
     Remove,
+}
+
+/// Where the tree is while scripts run.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum TreePlace {
+    Workspace,
+    Memory,
+    /// In an empty directory of the host; also says when its files were changed.
+    Directory(PathBuf),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,6 +118,16 @@ pub(super) struct NodeRow {
     pub mtime: (i64, u32),
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub xattrs: Vec<AttributeRow>,
+}
+
+/// A name that is not as it was unpacked.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChangeRow {
+    /// Within the root.
+    #[serde(with = "latin1")]
+    pub path: Vec<u8>,
+    /// `st_ctime` of its inode, by the clock of the kernel: seconds, nanoseconds. Nobody can set it.
+    pub time: (i64, i64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
