@@ -24,6 +24,7 @@ mod phases;
 mod sandbox;
 pub mod system;
 pub mod units;
+pub mod unrepeatable;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
@@ -32,3 +33,4 @@ pub use overlay::{OverlayError, overlay};
 pub use sandbox::{
     ConfigureError, EnvironmentError, SeedFile, Settings, Storage, configure, entry, remove_workspace, reopen,
 };
+pub use unrepeatable::{Remedy, UNREPEATABLE, Unrepeatable};

@@ -21,9 +21,8 @@
 //! | `/boot/initrd.img-*`, `/initrd.img*` | the image's initrd is not made from its root file system |
 //! | `/var/lib/dpkg/triggers/File` | the same lines in the order of unpacking |
 //!
-//! Scripts that ask for the host's name get `localhost` (`/etc/mailname`, for one). Databases that packages create while
-//! they are configured are the known gap: PostgreSQL's is removed by a rule, MariaDB's (`/var/lib/mysql`) is not, and holds
-//! times; keep such state on the machine's own `/var`.
+//! Scripts that ask for the host's name get `localhost` (`/etc/mailname`, for one). Which packages all this is about, and
+//! what a machine makes in its place, says [`UNREPEATABLE`](super::UNREPEATABLE).
 
 use std::io;
 
@@ -97,8 +96,10 @@ pub const RULES: &[Rule] = &[
     rule("var/lib/systemd/credential.secret", Action::Remove, "a random secret that all machines would share"),
     rule("var/lib/urandom/random-seed", Action::Remove, "a seed that all machines would share is none"),
     rule("root/.rnd", Action::Remove, "OpenSSL's random state"),
-    rule("var/lib/postgresql/*/main", Action::Remove, "a database with a random identity; pg_createcluster makes one"),
-    rule("etc/postgresql/*/main", Action::Remove, "settings of a database that is not there"),
+    rule("var/lib/postgresql/*/main/*", Action::Remove, "a database with a random identity; made at boot"),
+    rule("var/lib/mysql/*", Action::Remove, "system tables with times and a random identity; made at boot"),
+    rule("etc/ldap/slapd.d/*", Action::Remove, "random identities and a random password"),
+    rule("var/lib/ldap/*", Action::Remove, "a database with random identities and a random password"),
     // Logs: what was installed when is in the lock and the manifest.
     rule("var/log/**", Action::RemoveFilled, "says when and where the image was built"),
     // Backups of files that are right there.
@@ -223,7 +224,7 @@ fn matches_names(patterns: &[&[u8]], names: &[&[u8]]) -> bool {
     }
 }
 
-fn matches_name(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches_name(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.iter().position(|byte| *byte == b'*') {
         None => pattern == name,
         Some(star) => {
