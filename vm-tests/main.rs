@@ -15,6 +15,7 @@ mod recipes_have_their_pinned_digests;
 mod resolve;
 mod rootfs_equals_mmdebstrap;
 mod support;
+mod troublemakers_are_the_same_everywhere;
 
 #[path = "../tests/support/host_apt.rs"]
 mod host_apt;

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use adamant::rootfs::deb::{EntryKind, UnpackedPackage, read_entries, unpack};
-use adamant::rootfs::{RULES, Settings, Storage, configure, normalise, remove_workspace};
+use adamant::rootfs::{Action, RULES, Rule, Settings, Storage, configure, normalise, remove_workspace};
 use adamant::store::mirror::{Host, Mirrors};
 use adamant::tree::{Kind, Node, Tree, show};
 use rayon::prelude::*;
@@ -198,7 +198,9 @@ fn is_named(path: &[u8]) -> bool {
         (_, Some(start)) => text.starts_with(start),
         _ => text == **pattern,
     };
-    DIFFERENCES.iter().any(named) || RULES.iter().any(|rule| rule.matches(path))
+    // What is rewritten has the epoch's date, which mmdebstrap was given too.
+    let taken = |rule: &&Rule| !matches!(rule.action, Action::Rewrite(_));
+    DIFFERENCES.iter().any(named) || RULES.iter().filter(taken).any(|rule| rule.matches(path))
 }
 
 /// The test must be able to fail.

@@ -14,10 +14,12 @@
 //! Invariant: the tree depends on the packages, the epoch and what the recipe gives to scripts; not on who builds, where,
 //! when, or on what file system. [`normalise`] takes out what scripts themselves make at random.
 
+mod byte_code;
 mod database;
 pub mod deb;
 mod disk;
 pub mod files;
+mod keystore;
 mod normalise;
 mod overlay;
 mod phases;
@@ -28,7 +30,7 @@ pub mod unrepeatable;
 pub mod users;
 
 pub use disk::{MaterialiseError, materialise};
-pub use normalise::{Action, NormaliseError, RULES, Rule, normalise};
+pub use normalise::{Action, Form, NormaliseError, RULES, Rule, normalise};
 pub use overlay::{OverlayError, overlay};
 pub use sandbox::{
     CHANGES, ChangeRow, ConfigureError, EnvironmentError, ID_COUNT, SeedFile, Settings, Storage, available_memory,

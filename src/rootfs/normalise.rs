@@ -5,7 +5,7 @@
 //!
 //! - times are clamped: a file changed after the epoch was changed at the epoch, and no time has a fraction;
 //! - a directory's time is the epoch: adding a name changes it, so it says only in what order things were unpacked;
-//! - the day of the last password change in `/etc/shadow` is at most the epoch's: some programs ask the clock;
+//! - byte code of Python gets the clamped time of its source, by which Python knows that it is up to date;
 //! - sockets are removed: they belong to processes that are gone.
 //!
 //! Compared with a tree that mmdebstrap makes of the same packages (`vm-tests/rootfs_equals_mmdebstrap.rs`), what
@@ -26,7 +26,11 @@
 
 use std::io;
 
+use super::{byte_code, keystore};
 use crate::tree::{Content, Kind, NodeId, Timestamp, Tree, TreeError, TreePath, components, show};
+
+/// The largest file that is rewritten in memory: far above any keystore or module.
+const REWRITTEN_MAX: u64 = 64 << 20;
 
 /// Why a tree could not be normalised.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +58,31 @@ pub enum Action {
     RemoveFilled,
     /// It becomes an empty file.
     Empty,
+    /// If it is a file of that form, it is written anew, in the one way that depends on the epoch only.
+    Rewrite(Form),
+}
+
+/// Files that are rewritten rather than taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `shadow(5)`: the day of each password change that has one is the epoch's.
+    Shadow,
+    /// A Java keystore: the date of each entry is the epoch.
+    JavaKeystore,
+    /// The name of an iSCSI initiator: the machine is told to make one.
+    InitiatorName,
+}
+
+impl Form {
+    /// The file's new text; `None`: it stays.
+    fn rewrite(self, text: &[u8], epoch: i64) -> Option<Vec<u8>> {
+        match self {
+            Self::Shadow => Some(with_password_days(text, epoch)),
+            Self::JavaKeystore => keystore::with_date(text, epoch),
+            // open-iscsi's startup-checks.sh knows it.
+            Self::InitiatorName => Some(b"GenerateName=yes\n".to_vec()),
+        }
+    }
 }
 
 /// One row of [`RULES`].
@@ -90,7 +119,11 @@ pub const RULES: &[Rule] = &[
     rule("etc/ssl/certs/ssl-cert-snakeoil.pem", Action::Remove, "belongs to a key that is not there"),
     rule("etc/nvme/hostid", Action::Remove, "random; names the machine to NVMe targets"),
     rule("etc/nvme/hostnqn", Action::Remove, "random; names the machine to NVMe targets"),
-    rule("etc/iscsi/initiatorname.iscsi", Action::Remove, "random; names the machine to iSCSI targets"),
+    rule(
+        "etc/iscsi/initiatorname.iscsi",
+        Action::Rewrite(Form::InitiatorName),
+        "random; names the machine to iSCSI targets",
+    ),
     rule("etc/popularity-contest.conf", Action::Remove, "holds a random identity of the machine"),
     rule("var/lib/systemd/random-seed", Action::Remove, "a seed that all machines would share is none"),
     rule("var/lib/systemd/credential.secret", Action::Remove, "a random secret that all machines would share"),
@@ -100,6 +133,9 @@ pub const RULES: &[Rule] = &[
     rule("var/lib/mysql/*", Action::Remove, "system tables with times and a random identity; made at boot"),
     rule("etc/ldap/slapd.d/*", Action::Remove, "random identities and a random password"),
     rule("var/lib/ldap/*", Action::Remove, "a database with random identities and a random password"),
+    // Dates of the build in files that are needed.
+    rule("etc/shadow", Action::Rewrite(Form::Shadow), "accounts that packages make have the day of the build"),
+    rule("etc/ssl/certs/java/cacerts", Action::Rewrite(Form::JavaKeystore), "entries have the time of the build"),
     // Logs: what was installed when is in the lock and the manifest.
     rule("var/log/**", Action::RemoveFilled, "says when and where the image was built"),
     // Backups of files that are right there.
@@ -143,7 +179,7 @@ const DAY: i64 = 86_400;
 /// Applies every rule. What comes out is the same for two trees that differ only in what rules name.
 pub fn normalise(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError> {
     let mut doomed: Vec<Vec<u8>> = Vec::new();
-    let mut emptied = Vec::new();
+    let mut rewritten = Vec::new();
     for (path, id) in tree.walk() {
         let kind = &tree.node(id).kind;
         let filled = matches!(kind, Kind::File(content) if content.size() > 0);
@@ -152,7 +188,10 @@ pub fn normalise(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError> {
                 Action::Remove => doomed.push(path.clone()),
                 Action::RemoveFilled if filled => doomed.push(path.clone()),
                 Action::RemoveFilled => {}
-                Action::Empty => emptied.push(id),
+                Action::Empty => rewritten.push((id, Vec::new())),
+                Action::Rewrite(form) => {
+                    rewritten.extend(read(tree, id, &path)?.and_then(|text| Some((id, form.rewrite(&text, epoch)?))));
+                }
             }
         }
         let dangles = matches!(kind, Kind::Symlink(target) if target == b"ssl-cert-snakeoil.pem");
@@ -160,8 +199,8 @@ pub fn normalise(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError> {
             doomed.push(path);
         }
     }
-    for id in emptied {
-        tree.node_mut(id).kind = Kind::File(Content::from_bytes(Vec::new()));
+    for (id, text) in rewritten {
+        tree.node_mut(id).kind = Kind::File(Content::from_bytes(text));
     }
     for path in doomed {
         // It may have gone with its directory, or by two rules.
@@ -169,8 +208,40 @@ pub fn normalise(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError> {
             tree.remove(&path)?;
         }
     }
-    clamp_password_days(tree, epoch)?;
+    date_byte_code(tree, epoch)?;
     clamp_times(tree, epoch);
+    Ok(())
+}
+
+/// What the file holds; `None` if it is none, or larger than anything that is rewritten.
+fn read(tree: &Tree, id: NodeId, path: &TreePath) -> Result<Option<Vec<u8>>, NormaliseError> {
+    match &tree.node(id).kind {
+        Kind::File(content) if content.size() <= REWRITTEN_MAX => {
+            content.to_vec().map(Some).map_err(|source| NormaliseError::Read { path: path.to_vec(), source })
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Before times are clamped: byte code of sources that are younger than the epoch.
+fn date_byte_code(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError> {
+    let mut changed = Vec::new();
+    for (path, id) in tree.walk() {
+        let time = tree.node(id).metadata.mtime.seconds;
+        if time <= epoch {
+            continue;
+        }
+        let Some((cache, stem)) = byte_code::prefix(&path) else { continue };
+        let Some(cached) = tree.lookup(&cache).and_then(|id| tree.entries(id)) else { continue };
+        for (name, compiled) in cached.iter().filter(|(name, _)| name.starts_with(&stem) && name.ends_with(b".pyc")) {
+            let path = [&cache[..], b"/", name].concat();
+            let text = read(tree, *compiled, &path)?;
+            changed.extend(text.and_then(|text| Some((*compiled, byte_code::with_time(&text, time, epoch)?))));
+        }
+    }
+    for (id, text) in changed {
+        tree.node_mut(id).kind = Kind::File(Content::from_bytes(text));
+    }
     Ok(())
 }
 
@@ -184,27 +255,18 @@ fn clamp_times(tree: &mut Tree, epoch: i64) {
     }
 }
 
-/// The third field of `shadow(5)`.
-fn clamp_password_days(tree: &mut Tree, epoch: i64) -> Result<(), NormaliseError> {
-    let path = b"etc/shadow";
-    let Some(id) = tree.lookup(path) else { return Ok(()) };
-    let Kind::File(content) = &tree.node(id).kind else { return Ok(()) };
-    let text = content.to_vec().map_err(|source| NormaliseError::Read { path: path.to_vec(), source })?;
-    let latest = epoch.div_euclid(DAY);
-    let clamp = |line: &[u8]| {
+/// The third field of `shadow(5)`. Nobody has changed a password: whatever day stands there is one of the build, whose
+/// clock may be wrong. Zero stays, for it makes the user change the password.
+fn with_password_days(text: &[u8], epoch: i64) -> Vec<u8> {
+    let day = epoch.div_euclid(DAY).to_string();
+    let dated = |line: &[u8]| {
         let mut fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
-        let day = fields.get(2).and_then(|field| std::str::from_utf8(field).ok()?.parse::<i64>().ok());
-        let limit = latest.to_string();
-        if day.is_some_and(|day| day > latest) {
-            fields[2] = limit.as_bytes();
+        if fields.get(2).is_some_and(|field| !matches!(*field, b"" | b"0")) {
+            fields[2] = day.as_bytes();
         }
         fields.join(&b':')
     };
-    let clamped = text.split(|byte| *byte == b'\n').map(clamp).collect::<Vec<_>>().join(&b'\n');
-    if clamped != text {
-        tree.node_mut(id).kind = Kind::File(Content::from_bytes(clamped));
-    }
-    Ok(())
+    text.split(|byte| *byte == b'\n').map(dated).collect::<Vec<_>>().join(&b'\n')
 }
 
 /// Whether the whole path is what the pattern means.
@@ -305,10 +367,48 @@ mod tests {
     }
 
     #[test]
-    fn days_of_password_changes_are_not_after_the_epoch() {
-        let tree = normalised(&[("etc/shadow", "a:*:20370:0:99999:7:::\nb:!:29999::::::\nc:*::::::\n")]);
-        let expected = "a:*:20370:0:99999:7:::\nb:!:20370::::::\nc:*::::::\n";
+    fn days_of_password_changes_are_the_epochs() {
+        let shadow = "a:*:11111:0:99999:7:::\nb:!:29999::::::\nc:*::::::\nd:*:0::::::\n";
+        let tree = normalised(&[("etc/shadow", shadow)]);
+        let expected = "a:*:20370:0:99999:7:::\nb:!:20370::::::\nc:*::::::\nd:*:0::::::\n";
         assert_eq!(text(&tree, "etc/shadow").as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn byte_code_has_the_time_that_its_source_gets() {
+        let time = 1_900_000_000_u32;
+        let header = |time: u32| [[1, 2, 13, 10], [0; 4], time.to_le_bytes(), [1, 0, 0, 0]].concat();
+        let compiled = "a/__pycache__/m.cpython-313.opt-1.pyc";
+        let mut tree = tree(&[("a/m.py", "x"), (compiled, ""), ("a/__pycache__/mm.cpython-313.pyc", "")]);
+        for path in [compiled, "a/__pycache__/mm.cpython-313.pyc"] {
+            let id = tree.lookup(path.as_bytes()).unwrap();
+            tree.node_mut(id).kind = Kind::File(Content::from_bytes(header(time)));
+        }
+        let source = tree.lookup(b"a/m.py").unwrap();
+        tree.node_mut(source).metadata.mtime = Timestamp::from_seconds(time.into());
+        normalise(&mut tree, EPOCH).unwrap();
+        let bytes = |path: &str| match &tree.node(tree.lookup(path.as_bytes()).unwrap()).kind {
+            Kind::File(content) => content.to_vec().unwrap(),
+            _ => panic!("{path}"),
+        };
+        assert_eq!(bytes(compiled), header(EPOCH as u32));
+        assert_eq!(bytes("a/__pycache__/mm.cpython-313.pyc"), header(time), "of another source");
+    }
+
+    #[test]
+    fn databases_go_and_their_directories_stay() {
+        let tree = normalised(&[
+            ("var/lib/mysql/ibdata1", "x"),
+            ("var/lib/mysql/mysql/user.frm", "x"),
+            ("var/lib/postgresql/17/main/PG_VERSION", "17"),
+            ("var/lib/postgresql/17/main/base/1/112", "x"),
+            ("etc/postgresql/17/main/postgresql.conf", "x"),
+        ]);
+        for directory in ["var/lib/mysql", "var/lib/postgresql/17/main"] {
+            let id = tree.lookup(directory.as_bytes()).unwrap();
+            assert_eq!(tree.entries(id).unwrap().len(), 0, "{directory}");
+        }
+        assert_eq!(text(&tree, "etc/postgresql/17/main/postgresql.conf").as_deref(), Some("x"));
     }
 
     #[test]

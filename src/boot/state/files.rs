@@ -1,6 +1,7 @@
 //! The files by which state is prepared: some in the initrd, some in the image.
 
 use super::State;
+use super::identity::IDENTITIES;
 use crate::tree::{Content, Kind, Metadata, Node, Timestamp, Tree, TreeError};
 
 /// A file to put into a tree, owned by root.
@@ -14,7 +15,7 @@ pub struct Entry {
     pub text: &'static str,
 }
 
-const fn entry(path: &'static str, mode: u16, text: &'static str) -> Entry {
+pub(super) const fn entry(path: &'static str, mode: u16, text: &'static str) -> Entry {
     Entry { path, mode, text }
 }
 
@@ -66,6 +67,17 @@ pub fn apply(tree: &mut Tree, state: State, epoch: Timestamp) -> Result<(), Tree
         provision(tree, epoch)?;
         // Debian's own way: keys of all kinds below /etc, on first boots only.
         mask(tree, "etc/systemd/system/sshd-keygen.service", epoch)?;
+    }
+    for identity in IDENTITIES {
+        if tree.resolve(identity.of.as_bytes()).is_err() {
+            continue;
+        }
+        for entry in identity.entries {
+            put(tree, entry, epoch)?;
+        }
+        for (path, target) in identity.links {
+            link(tree, path, target, epoch)?;
+        }
     }
     for (when, unit, _) in MASKED_UNITS.iter().filter(|(when, _, _)| when.is_none_or(|when| when == state)) {
         debug_assert!(when.is_none_or(|when| when == state));

@@ -32,6 +32,7 @@
 //! |---|---|---|
 //! | machine-id | credential `system.machine_id`, else SMBIOS UUID, else random | `/var/lib/adamant/machine-id` |
 //! | SSH host key (Ed25519) | credential `adamant.ssh-host-key`, else made at boot | `/var/lib/adamant/ssh/ssh_host_ed25519_key` |
+//! | names, certificates and databases of services | made at boot, if their package is there ([`IDENTITIES`]) | `/var` |
 //! | random seed | the machine itself | `/var/lib/systemd/random-seed` |
 //! | password of an account | credential `passwd.hashed-password.NAME` (crypt(3)) | nowhere: given at each boot |
 //! | SSH keys of an account | credential `ssh.authorized_keys.NAME` | nowhere: given at each boot |
@@ -47,7 +48,9 @@
 //! Because `/etc/machine-id` is empty and not missing, systemd does not take any boot for a "first boot": presets are
 //! not applied, so that exactly the units are enabled that the recipe enables.
 pub mod files;
+mod identity;
 
 pub use files::{Entry, apply, initrd};
+pub use identity::{IDENTITIES, Identity};
 
 pub use crate::recipe::State;
