@@ -19,7 +19,7 @@ fn what_one_machine_built_another_takes_without_a_mirror_and_runs_no_script() {
     let ended = Ended::of(&mut build(&first, &commons.url(), &commons.signing("ci")));
     assert_eq!(came(&said(&first, &ended)), (0, 0));
     assert_eq!(warnings(&ended), [] as [&str; 0]);
-    let written = PACKAGES + PACKAGES + 3; // unpacked too, and configured tree, initrd, image
+    let written = PACKAGES + PACKAGES + 5; // unpacked too, and configured tree, initrd, compressed data (2), image
     ended.expect(0, &[&format!("{written} results and packages were written to it")]);
     assert_eq!(commons.entries("unpack").len() as u64, PACKAGES);
     // The whole image comes at once.
@@ -40,7 +40,7 @@ fn of_another_image_the_stages_come_that_it_has_in_common() {
     third.write("issue", "another welcome\n");
     let ended = Ended::of(&mut build_without_mirror(&second, &first, &commons.url(), &commons.listing("ci")));
     let said = said_of_another(&ended);
-    assert_eq!(came(&said), (PACKAGES + 2, 0));
+    assert_eq!(came(&said), (PACKAGES + 3, 0));
     for stage in ["unpack", "configure", "initrd"] {
         assert_eq!(was_there(&said, stage), Some(true), "{stage}");
     }
@@ -122,7 +122,7 @@ fn root_and_an_ordinary_user_share_results_both_ways() {
         // What differs is made of what came.
         reader.write("issue", "another welcome\n");
         let command = build_without_mirror(reader, builder, &commons.url(), &commons.listing("ci"));
-        assert_eq!(came(&said_of_another(&run_as(command, !roots_turn))), (PACKAGES + 2, 0));
+        assert_eq!(came(&said_of_another(&run_as(command, !roots_turn))), (PACKAGES + 3, 0));
         for workshop in [of_root, of_user] {
             fs::remove_dir_all(workshop.path("out")).unwrap();
             fs::remove_dir_all(workshop.path("store")).unwrap();
@@ -189,7 +189,7 @@ fn two_builds_at_once_bring_each_result_once() {
         came(&said).0
     });
     // The image itself is built by one of them; the other waits for it, or finds it.
-    assert_eq!(brought.iter().sum::<u64>(), PACKAGES + 2, "{brought:?}");
+    assert_eq!(brought.iter().sum::<u64>(), PACKAGES + 3, "{brought:?}");
     assert_eq!(image_in(&second.path("one")), image_in(&second.path("two")));
     second.assert_store_is_good();
 }

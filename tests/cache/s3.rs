@@ -16,7 +16,7 @@ fn what_one_machine_built_another_takes_from_s3() {
     assert_eq!(warnings(&ended), [] as [&str; 0]);
     let names = s3.names();
     assert!(names.iter().all(|name| name.starts_with("some/prefix/")), "{names:?}");
-    assert_eq!(names.iter().filter(|name| name.contains("/stages/")).count() as u64, PACKAGES + 3);
+    assert_eq!(names.iter().filter(|name| name.contains("/stages/")).count() as u64, PACKAGES + 5);
     let mut command = build_without_mirror(&second, &first, &s3.url(), &commons.listing("ci"));
     ObjectStore::environment(&mut command, s3.port);
     let ended = Ended::of(&mut command);
@@ -28,5 +28,5 @@ fn what_one_machine_built_another_takes_from_s3() {
     let mut command = build_without_mirror(&third, &first, &s3.url(), &commons.listing("ci"));
     ObjectStore::environment(&mut command, s3.port);
     let said = said_of_another(&Ended::of(&mut command));
-    assert_eq!((came(&said), was_there(&said, "configure")), ((PACKAGES + 2, 0), Some(true)));
+    assert_eq!((came(&said), was_there(&said, "configure")), ((PACKAGES + 3, 0), Some(true)));
 }
