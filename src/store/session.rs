@@ -1,7 +1,7 @@
 //! A process's place in the store while it works: everything unfinished lies in it and vanishes with it.
 //!
 //! ```text
-//! sessions.lock           held while a session begins or dead ones are cleared away
+//! sessions.lock           held while a session begins or what dead ones left is cleared away
 //! sessions/<pid>-<n>/     one per opened store
 //!     lock                held while the process lives; its mtime is when the session began
 //!     <n>/                a workspace: content/ is the caller's, seal is added when it becomes a stage result
@@ -34,12 +34,18 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Clears away the sessions of dead processes and begins one.
+    /// Clears away the sessions and locks of dead processes and begins one.
     pub(super) fn begin(layout: &Layout) -> io::Result<Self> {
         let guard = LockFile::exclusive(&layout.sessions_lock())?;
         for session in entries(&layout.sessions())? {
             if !alive(&session)? {
                 move_to_trash(&session, &layout.trash())?;
+            }
+        }
+        // Of who was killed between finishing a stage and giving its lock back: nobody locks a finished stage again.
+        for path in entries(&layout.stage_locks())? {
+            if let Ok(Some(unheld)) = LockFile::try_exclusive(&path) {
+                let _ = unheld.remove();
             }
         }
         let directory = make_unique(&layout.sessions())?;

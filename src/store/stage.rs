@@ -180,7 +180,7 @@ impl Store {
         let path = self.layout().stage_locks().join(format!("{}-{}", key.name(), key.digest()));
         let lock = LockFile::exclusive(&path).map_err(StoreError::write(&path))?;
         let result = work();
-        let _ = lock.remove(); // one that stays is taken again the next time
+        let _ = lock.remove(); // one that stays is removed when the store is next opened
         result
     }
 

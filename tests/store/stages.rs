@@ -42,6 +42,19 @@ fn a_stage_that_fails_leaves_nothing() {
 }
 
 #[test]
+fn the_lock_of_a_builder_that_is_gone_is_removed_and_that_of_a_living_one_stays() {
+    let bench = Bench::new();
+    let store = bench.store();
+    let left = |name: &str| bench.store_path().join("locks").join(name);
+    std::fs::write(left("test-gone"), b"").unwrap();
+    let held = std::fs::File::create(left("test-held")).unwrap();
+    held.lock().unwrap();
+    let opened_again = bench.store();
+    assert_eq!(entries(&bench.store_path().join("locks")), [left("test-held")]);
+    drop((store, opened_again));
+}
+
+#[test]
 fn a_result_of_another_boot_counts_only_once_settled() {
     let bench = Bench::new();
     let pretend_reboot = |result: &Path| {
