@@ -3,7 +3,7 @@
 //!     ADAMANT_ANCHORS=DIR cargo bench --bench boot -- out/minimal_1/minimal_1_amd64.raw
 //!
 //! DIR as for the bench `build`: its image is `mkosi/out/reference_1.raw`. Both images run on the same QEMU, the one of adamant's tools
-//! tree, with 2 processors and 2 GiB; the console's `login: ` ends the clock. Each is booted three times, in turn.
+//! tree, with 1 processor and 2 GiB; the console's `login: ` ends the clock. Each is booted three times, in turn.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
