@@ -19,6 +19,7 @@ mod database;
 pub mod deb;
 mod disk;
 pub mod files;
+mod info_directory;
 mod keystore;
 mod normalise;
 mod overlay;

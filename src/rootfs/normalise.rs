@@ -26,7 +26,7 @@
 
 use std::io;
 
-use super::{byte_code, keystore};
+use super::{byte_code, info_directory, keystore};
 use crate::tree::{Content, Kind, NodeId, Timestamp, Tree, TreeError, TreePath, components, show};
 
 /// The largest file that is rewritten in memory: far above any keystore or module.
@@ -69,6 +69,8 @@ pub enum Form {
     Shadow,
     /// A Java keystore: the date of each entry is the epoch.
     JavaKeystore,
+    /// The menu of Info manuals: sorted.
+    InfoDirectory,
     /// The name of an iSCSI initiator: the machine is told to make one.
     InitiatorName,
 }
@@ -79,6 +81,7 @@ impl Form {
         match self {
             Self::Shadow => Some(with_password_days(text, epoch)),
             Self::JavaKeystore => keystore::with_date(text, epoch),
+            Self::InfoDirectory => info_directory::sorted(text),
             // open-iscsi's startup-checks.sh knows it.
             Self::InitiatorName => Some(b"GenerateName=yes\n".to_vec()),
         }
@@ -136,6 +139,7 @@ pub const RULES: &[Rule] = &[
     // Dates of the build in files that are needed.
     rule("etc/shadow", Action::Rewrite(Form::Shadow), "accounts that packages make have the day of the build"),
     rule("etc/ssl/certs/java/cacerts", Action::Rewrite(Form::JavaKeystore), "entries have the time of the build"),
+    rule("usr/share/info/dir", Action::Rewrite(Form::InfoDirectory), "manuals in the order of the host's directories"),
     // Logs: what was installed when is in the lock and the manifest.
     rule("var/log/**", Action::RemoveFilled, "says when and where the image was built"),
     // Backups of files that are right there.

@@ -83,6 +83,13 @@ pub const UNREPEATABLE: &[Unrepeatable] = &[
         "programs read the fonts themselves",
     ),
     row(
+        "install-info",
+        "a menu of Info manuals in the order in which the file system lists them",
+        &["usr/share/info/dir"],
+        Remedy::Rewritten,
+        "it is sorted",
+    ),
+    row(
         "libc-bin",
         "a cache of inode numbers and times",
         &["var/cache/ldconfig/aux-cache"],
